@@ -1,0 +1,3 @@
+//! Slices and numbers in, slices out: the only room with `unsafe`, and it knows nothing of `ndarray`.
+
+pub(crate) mod parallel;

@@ -1,0 +1,25 @@
+//! Work in fixed pieces on the current rayon pool, or in order without the feature `rayon`.
+//!
+//! The pieces depend on the data alone, never on the number of threads, so results are the same bits on any pool.
+
+#[cfg(feature = "rayon")]
+use rayon::prelude::*;
+
+/// Calls `f(piece index, piece)` for consecutive pieces of `size` elements; the last may be shorter.
+pub(crate) fn for_each_chunk_mut<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    #[cfg(feature = "rayon")]
+    if data.len() > size {
+        data.par_chunks_mut(size).enumerate().for_each(|(index, piece)| f(index, piece));
+        return;
+    }
+    data.chunks_mut(size).enumerate().for_each(|(index, piece)| f(index, piece));
+}
+
+/// `f(0), .., f(count - 1)` in order.
+pub(crate) fn map<R: Send>(count: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    #[cfg(feature = "rayon")]
+    if count > 1 {
+        return (0..count).into_par_iter().map(f).collect();
+    }
+    (0..count).map(f).collect()
+}
