@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 /// Calls `f(piece index, piece)` for consecutive pieces of `size` elements; the last may be shorter.
-pub(crate) fn for_each_chunk_mut<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+pub(crate) fn for_each_chunk_mut<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
     #[cfg(feature = "rayon")]
     if data.len() > size {
         data.par_chunks_mut(size).enumerate().for_each(|(index, piece)| f(index, piece));
@@ -16,7 +16,7 @@ pub(crate) fn for_each_chunk_mut<T: Send>(data: &mut [T], size: usize, f: impl F
 }
 
 /// `f(0), .., f(count - 1)` in order.
-pub(crate) fn map<R: Send>(count: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+pub(crate) fn map<R: Send>(count: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
     #[cfg(feature = "rayon")]
     if count > 1 {
         return (0..count).into_par_iter().map(f).collect();
