@@ -4,6 +4,7 @@ mod error;
 #[allow(unsafe_code)]
 mod kernels;
 pub mod nn;
-mod sealed;
+#[doc(hidden)]
+pub mod sealed;
 
 pub use error::{Error, Result};

@@ -14,6 +14,7 @@ impl<T> Is<T> for T {
 }
 
 mod seal {
+    #[allow(unreachable_pub)] // the usual sealing: public by type, out of reach by path
     pub trait Sealed<T> {}
     impl<T> Sealed<T> for T {}
 }
