@@ -4,7 +4,11 @@ mod error;
 #[allow(unsafe_code)]
 mod kernels;
 pub mod nn;
+pub mod quantize;
 #[doc(hidden)]
 pub mod sealed;
+pub mod tensor;
 
 pub use error::{Error, Result};
+pub use quantize::Quantizer;
+pub use tensor::{QuantizedTensor, Weights};

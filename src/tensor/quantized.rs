@@ -1,0 +1,230 @@
+//! A quantized tensor at rest: codes, and the grid that gives them values.
+
+use ndarray::{Array2, ArrayD, IxDyn};
+
+use super::{Codes, Granularity, Groups};
+use crate::{
+    error::{Error, Result},
+    kernels::{affine, parallel},
+};
+
+/// What the codes of a [`QuantizedTensor`] stand for.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Grid {
+    /// Evenly spaced levels: `value = scale * (code + lowest - zero_point)`.
+    ///
+    /// Stored codes count from 0; `lowest` is the integer that code 0 stands for (-128 for signed 8 bits, 0 for
+    /// unsigned), so `code + lowest` is the integer that other toolkits show.
+    Affine {
+        /// One a group; finite, not zero (negative where the signed extreme fixes the scale).
+        scale: Vec<f32>,
+        /// One a group, in units of `code + lowest`; empty if all are 0.
+        zero_point: Vec<i32>,
+        /// The integer of code 0.
+        lowest: i32,
+        /// Which elements share a scale.
+        granularity: Granularity,
+    },
+    /// Free levels: `value = scale * levels[code]`.
+    Codebook {
+        /// Shape (1, levels): one table for all; or (groups, levels): one a group. At most 2 to the power of the codes'
+        /// bits levels.
+        levels: Array2<f32>,
+        /// One a group; empty if all are 1.
+        scale: Vec<f32>,
+        /// Which elements share a scale, and a table where there are several.
+        granularity: Granularity,
+    },
+}
+
+/// A tensor quantized by any scheme: its shape, one code an element, and the [`Grid`].
+///
+/// A scheme outside this crate builds one with [`QuantizedTensor::new`], and everything else (packing, saving,
+/// reports) takes it like ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedTensor {
+    shape: Vec<usize>,
+    codes: Codes,
+    grid: Grid,
+}
+
+/// Elements decoded at a time; a multiple of 8, so that every piece of a bit stream starts on a byte.
+const PIECE: usize = 1 << 14;
+
+impl QuantizedTensor {
+    /// Joins codes (one an element, row-major) and a grid.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the number of codes, scales, zero points or tables does not fit the shape;
+    /// [`Error::NotFinite`] or [`Error::Setting`] for a scale or level that is not finite or a scale of 0, and for a
+    /// code beyond its table.
+    ///
+    /// ```
+    /// use tersor::tensor::{Codes, Granularity, Grid, QuantizedTensor};
+    ///
+    /// let levels = ndarray::array![[-1.0, 0.0, 1.0]];
+    /// let grid = Grid::Codebook { levels, scale: vec![0.5], granularity: Granularity::Tensor };
+    /// let q = QuantizedTensor::new(&[2, 2], Codes::pack(2, &[0, 1, 2, 2])?, grid)?;
+    /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [-0.5, 0.0, 0.5, 0.5]);
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn new(shape: &[usize], codes: Codes, grid: Grid) -> Result<QuantizedTensor> {
+        let elements = shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n)).unwrap_or(usize::MAX);
+        length("the codes", elements, codes.len())?;
+        let groups = grid.granularity().groups(shape)?.count();
+        match &grid {
+            Grid::Affine { scale, zero_point, .. } => {
+                length("the scale", groups, scale.len())?;
+                if !zero_point.is_empty() {
+                    length("the zero point", groups, zero_point.len())?;
+                }
+                usable_scale(scale)?;
+            }
+            Grid::Codebook { levels, scale, .. } => {
+                if !scale.is_empty() {
+                    length("the scale", groups, scale.len())?;
+                    usable_scale(scale)?;
+                }
+                let (tables, table) = levels.dim();
+                if tables != 1 {
+                    length("the codebooks", groups, tables)?;
+                }
+                super::weights::finite("the levels", &levels.iter().copied().collect::<Vec<_>>())?;
+                if table > 1 << codes.bits() || table == 0 {
+                    let bound = "at least 1 and at most 2 to the power of bits";
+                    return Err(Error::Setting { setting: "levels in a codebook", value: table as f64, bound });
+                }
+                if table < 1 << codes.bits()
+                    && let Some(code) = codes.to_vec().into_iter().find(|code| usize::from(*code) >= table)
+                {
+                    let bound = "below the number of levels of its codebook";
+                    return Err(Error::Setting { setting: "code", value: code.into(), bound });
+                }
+            }
+        }
+        Ok(QuantizedTensor { shape: shape.to_vec(), codes, grid })
+    }
+
+    /// The shape of the tensor.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.codes.len()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.codes.is_empty()
+    }
+
+    /// Bits per code, scales and tables not counted.
+    pub fn bits(&self) -> u8 {
+        self.codes.bits()
+    }
+
+    /// The packed codes.
+    pub fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
+    /// What the codes stand for.
+    pub fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    /// The integers of an affine grid (`code + lowest`, as other toolkits show them), or the level indices of a codebook.
+    pub fn integers(&self) -> ArrayD<i32> {
+        let lowest = match self.grid {
+            Grid::Affine { lowest, .. } => lowest,
+            Grid::Codebook { .. } => 0,
+        };
+        let integers = self.codes.to_vec().into_iter().map(|code| i32::from(code) + lowest);
+        ArrayD::from_shape_vec(IxDyn(&self.shape), integers.collect()).expect("as many codes as elements")
+    }
+
+    /// The numbers that the codes stand for, in the tensor's shape.
+    pub fn dequantize(&self) -> ArrayD<f32> {
+        let mut values = vec![0.0; self.len()];
+        parallel::for_each_chunk_mut(&mut values, PIECE, |index, piece| self.decode(index * PIECE, piece));
+        ArrayD::from_shape_vec(IxDyn(&self.shape), values).expect("as many codes as elements")
+    }
+
+    /// Decodes `out.len()` elements from element `start` on.
+    pub(crate) fn decode(&self, start: usize, out: &mut [f32]) {
+        let mut codes = vec![0u16; out.len()];
+        self.codes.unpack16(start, &mut codes);
+        let groups = self.groups();
+        for (group, piece) in groups.segments(start..start + out.len()) {
+            let piece = piece.start - start..piece.end - start;
+            let (codes, out) = (&codes[piece.clone()], &mut out[piece]);
+            match &self.grid {
+                Grid::Affine { scale, zero_point, lowest, .. } => {
+                    let zero = zero_point.get(group).copied().unwrap_or(0);
+                    affine::dequantize(codes, scale[group], i64::from(*lowest) - i64::from(zero), out);
+                }
+                Grid::Codebook { levels, scale, .. } => {
+                    let table = levels.row(if levels.nrows() == 1 { 0 } else { group });
+                    let scale = scale.get(group).copied().unwrap_or(1.0);
+                    codes.iter().zip(out).for_each(|(code, out)| *out = scale * table[usize::from(*code)]);
+                }
+            }
+        }
+    }
+
+    /// Bytes at rest: packed codes, scales, zero points and codebooks, as saved.
+    pub fn nbytes(&self) -> usize {
+        let grid = match &self.grid {
+            Grid::Affine { scale, zero_point, .. } => 4 * scale.len() + self.zero_point_width() * zero_point.len(),
+            Grid::Codebook { levels, scale, .. } => 4 * (levels.len() + scale.len()),
+        };
+        self.codes.as_bytes().len() + grid
+    }
+
+    /// Bits at rest per element, all counted.
+    pub fn bits_per_weight(&self) -> f64 {
+        self.nbytes() as f64 * 8.0 / self.len().max(1) as f64
+    }
+
+    /// Bytes that a zero point takes: those of a code where all lie among the codes' integers, else 4.
+    pub(crate) fn zero_point_width(&self) -> usize {
+        let Grid::Affine { zero_point, lowest, .. } = &self.grid else { return 0 };
+        let highest = lowest + ((1i32 << self.bits()) - 1);
+        match zero_point.iter().all(|zero| (*lowest..=highest).contains(zero)) {
+            true if self.bits() <= 8 => 1,
+            true => 2,
+            false => 4,
+        }
+    }
+
+    pub(crate) fn groups(&self) -> Groups {
+        self.grid.granularity().groups(&self.shape).expect("checked when the tensor was made")
+    }
+}
+
+impl Grid {
+    /// Which elements share a scale or a table.
+    pub fn granularity(&self) -> Granularity {
+        match self {
+            Grid::Affine { granularity, .. } | Grid::Codebook { granularity, .. } => *granularity,
+        }
+    }
+}
+
+fn length(what: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Shape { what, expected: vec![expected], found: vec![found] })
+}
+
+fn usable_scale(scale: &[f32]) -> Result<()> {
+    super::weights::finite("the scale", scale)?;
+    if scale.contains(&0.0) {
+        return Err(Error::Setting { setting: "scale", value: 0.0, bound: "different from 0" });
+    }
+    Ok(())
+}

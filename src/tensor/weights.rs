@@ -1,0 +1,169 @@
+//! What a scheme may ask of the weights it is given.
+
+use half::{bf16, f16};
+use ndarray::{ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
+
+use crate::error::{Error, Result};
+
+/// A floating-point type that weights come in: `f32` (borrowed), `f64`, `f16` or `bf16` (converted once).
+pub trait Element: Copy + Send + Sync + 'static + seal::Sealed {
+    /// The array as `f32`, borrowed where that costs nothing.
+    fn as_f32(array: ArrayViewD<'_, Self>) -> CowArray<'_, f32, IxDyn>;
+}
+
+mod seal {
+    #[allow(unreachable_pub)] // the usual sealing: public by type, out of reach by path
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+}
+
+impl Element for f32 {
+    fn as_f32(array: ArrayViewD<'_, f32>) -> CowArray<'_, f32, IxDyn> {
+        array.into()
+    }
+}
+
+impl Element for f64 {
+    fn as_f32(array: ArrayViewD<'_, f64>) -> CowArray<'_, f32, IxDyn> {
+        array.mapv(|x| x as f32).into()
+    }
+}
+
+impl Element for f16 {
+    fn as_f32(array: ArrayViewD<'_, f16>) -> CowArray<'_, f32, IxDyn> {
+        array.mapv(f16::to_f32).into()
+    }
+}
+
+impl Element for bf16 {
+    fn as_f32(array: ArrayViewD<'_, bf16>) -> CowArray<'_, f32, IxDyn> {
+        array.mapv(bf16::to_f32).into()
+    }
+}
+
+/// The argument of [`Quantizer::apply`](crate::Quantizer::apply): any array or view of an [`Element`], of any rank and
+/// layout, or one with more to tell ([`Weighted`]).
+///
+/// The last axis is the one that a product sums over: (out, in) for a linear layer, (out, in/groups, kh, kw) for a
+/// convolution.
+pub trait Weights {
+    /// The numbers, as `f32`.
+    fn values(&self) -> CowArray<'_, f32, IxDyn>;
+
+    /// How much an error in each number matters, in the same shape (a squared gradient, say); `None`: all alike.
+    fn importance(&self) -> Option<ArrayViewD<'_, f32>> {
+        None
+    }
+}
+
+impl<A: Element, S: Data<Elem = A>, D: Dimension> Weights for ArrayBase<S, D> {
+    fn values(&self) -> CowArray<'_, f32, IxDyn> {
+        A::as_f32(self.view().into_dyn())
+    }
+}
+
+/// Weights with the importance of each: schemes that place levels by squared error weigh the error by it.
+///
+/// Sensitivity-weighted k-means (SqueezeLLM, Kim et al. 2023) takes the squared gradient.
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::{Quantizer, tensor::Weighted};
+///
+/// let weights = array![[0.0_f32, 0.1, 1.0, 1.2]];
+/// let importance = array![[1.0_f32, 1.0, 1.0, 1e6]].into_dyn();
+/// let q = Quantizer::kmeans(1).apply(&Weighted { weights: &weights, importance: &importance })?;
+/// assert!((q.dequantize()[[0, 3]] - 1.2).abs() < 1e-5);
+/// # Ok::<(), tersor::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Weighted<'a, W: ?Sized> {
+    /// The numbers.
+    pub weights: &'a W,
+    /// Their importance: the same shape, finite, none negative, not all zero.
+    pub importance: &'a ArrayD<f32>,
+}
+
+impl<W: Weights + ?Sized> Weights for Weighted<'_, W> {
+    fn values(&self) -> CowArray<'_, f32, IxDyn> {
+        self.weights.values()
+    }
+
+    fn importance(&self) -> Option<ArrayViewD<'_, f32>> {
+        Some(self.importance.view())
+    }
+}
+
+/// Weights checked and laid out for a scheme: row-major, not empty, every number finite.
+pub(crate) struct Dense<'a> {
+    values: CowArray<'a, f32, IxDyn>,
+    importance: Option<CowArray<'a, f32, IxDyn>>,
+}
+
+impl<'a> Dense<'a> {
+    pub(crate) fn new(weights: &'a dyn Weights) -> Result<Dense<'a>> {
+        let values = row_major(weights.values());
+        if values.is_empty() {
+            return Err(Error::Empty { what: "the weight array" });
+        }
+        finite("the weights", slice(&values))?;
+        let importance = match weights.importance() {
+            None => None,
+            Some(importance) => {
+                let importance = row_major(importance.into());
+                if importance.shape() != values.shape() {
+                    let (expected, found) = (values.shape().to_vec(), importance.shape().to_vec());
+                    return Err(Error::Shape { what: "the importance", expected, found });
+                }
+                finite("the importance", slice(&importance))?;
+                if let Some(negative) = importance.iter().find(|x| **x < 0.0) {
+                    let value = f64::from(*negative);
+                    return Err(Error::Setting { setting: "importance", value, bound: "0 or above" });
+                }
+                if importance.iter().all(|x| *x == 0.0) {
+                    let bound = "above 0 somewhere; leave it out if all weights matter alike";
+                    return Err(Error::Setting { setting: "importance", value: 0.0, bound });
+                }
+                Some(importance)
+            }
+        };
+        Ok(Dense { values, importance })
+    }
+
+    pub(crate) fn shape(&self) -> &[usize] {
+        self.values.shape()
+    }
+
+    /// All numbers, in row-major order.
+    pub(crate) fn values(&self) -> &[f32] {
+        slice(&self.values)
+    }
+
+    /// Their importance, in the same order.
+    pub(crate) fn importance(&self) -> Option<&[f32]> {
+        self.importance.as_ref().map(slice)
+    }
+}
+
+/// Checks that every number is finite; `what` names the array in the error.
+pub(crate) fn finite(what: &'static str, values: &[f32]) -> Result<()> {
+    // One pass without a branch an element; the search runs only when there is something to be found.
+    if values.iter().fold(true, |all, x| all & x.is_finite()) {
+        return Ok(());
+    }
+    match values.iter().position(|x| !x.is_finite()) {
+        Some(index) => Err(Error::NotFinite { what, index, value: f64::from(values[index]) }),
+        None => Ok(()),
+    }
+}
+
+fn row_major(array: CowArray<'_, f32, IxDyn>) -> CowArray<'_, f32, IxDyn> {
+    if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned().into() }
+}
+
+fn slice<'a>(row_major: &'a CowArray<'_, f32, IxDyn>) -> &'a [f32] {
+    row_major.as_slice().unwrap_or_default()
+}
