@@ -1,9 +1,25 @@
 //! Schemes that give a tensor fewer bits.
 
+mod affine;
+mod convention;
+mod entropy;
+mod fake;
+mod fit;
+pub mod observe;
+mod range;
+mod uniform;
+
+pub use affine::{Affine, CodeRange};
+pub use convention::{Convention, Quotient, Rounding, SymmetricScale, UnsignedZero, ZeroInRange, ZeroPointAdded};
+pub use fake::LearnedStep;
+pub use range::Range;
+pub use uniform::Uniform;
+
 use std::fmt::Debug;
 
 use crate::{
     error::Result,
+    sealed::Is,
     tensor::{QuantizedTensor, Weights},
 };
 
@@ -20,4 +36,13 @@ pub trait Quantizer: Debug + Send + Sync {
     /// [`Error::Empty`](crate::Error::Empty), [`Error::NotFinite`](crate::Error::NotFinite),
     /// [`Error::Axis`](crate::Error::Axis).
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor>;
+
+    /// Evenly spaced levels over the range of the weights: [`Uniform`].
+    fn uniform(bits: u8) -> Self
+    where
+        Self: Sized,
+        Uniform: Is<Self>,
+    {
+        Uniform::new(bits).is()
+    }
 }

@@ -74,12 +74,17 @@ impl QuantizedTensor {
         length("the codes", elements, codes.len())?;
         let groups = grid.granularity().groups(shape)?.count();
         match &grid {
-            Grid::Affine { scale, zero_point, .. } => {
+            Grid::Affine { scale, zero_point, lowest, .. } => {
                 length("the scale", groups, scale.len())?;
                 if !zero_point.is_empty() {
                     length("the zero point", groups, zero_point.len())?;
                 }
                 usable_scale(scale)?;
+                // Bounded so that sums of codes, zero points and lowest code stay in i32.
+                if let Some(far) = zero_point.iter().chain([lowest]).find(|zero| zero.unsigned_abs() > 1 << 24) {
+                    let bound = "between -2^24 and 2^24";
+                    return Err(Error::Setting { setting: "zero_point", value: f64::from(*far), bound });
+                }
             }
             Grid::Codebook { levels, scale, .. } => {
                 if !scale.is_empty() {
@@ -164,7 +169,7 @@ impl QuantizedTensor {
             match &self.grid {
                 Grid::Affine { scale, zero_point, lowest, .. } => {
                     let zero = zero_point.get(group).copied().unwrap_or(0);
-                    affine::dequantize(codes, scale[group], i64::from(*lowest) - i64::from(zero), out);
+                    affine::dequantize(codes, scale[group], lowest - zero, out);
                 }
                 Grid::Codebook { levels, scale, .. } => {
                     let table = levels.row(if levels.nrows() == 1 { 0 } else { group });

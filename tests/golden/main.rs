@@ -1,4 +1,6 @@
 //! Golden vectors: what the reference implementations computed (see `data/index.json` for versions), case by case.
 //! Every case of a family runs, at the comparison that the index names.
 
+mod affine;
 mod case;
+mod observers;
