@@ -1,6 +1,8 @@
 //! Terse tensors.
 
 mod error;
+#[cfg(feature = "io")]
+pub mod io;
 #[allow(unsafe_code)]
 mod kernels;
 pub mod nn;

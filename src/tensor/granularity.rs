@@ -21,7 +21,7 @@ pub enum Granularity {
 impl Granularity {
     /// Resolves it for a shape.
     pub(crate) fn groups(self, shape: &[usize]) -> Result<Groups> {
-        let len: usize = shape.iter().product();
+        let len = elements(shape);
         let row = shape.last().copied().unwrap_or(1);
         Ok(match self {
             Granularity::Tensor => Groups { len, period: 1, run: len.max(1), row: len.max(1) },
@@ -29,7 +29,7 @@ impl Granularity {
                 let Some(&channels) = shape.get(axis) else {
                     return Err(Error::Axis { axis, rank: shape.len() });
                 };
-                let run = shape[axis + 1..].iter().product::<usize>().max(1);
+                let run = elements(&shape[axis + 1..]).max(1);
                 Groups { len, period: channels, run, row: run }
             }
             Granularity::Group(0) => return Err(Error::GroupSize { group_size: 0 }),
@@ -39,6 +39,11 @@ impl Granularity {
             }
         })
     }
+}
+
+/// The number of elements of a shape; a shape from a file may claim more than fit in memory, so it saturates.
+pub(crate) fn elements(shape: &[usize]) -> usize {
+    if shape.contains(&0) { 0 } else { shape.iter().fold(1, |product, n| product.saturating_mul(*n)) }
 }
 
 /// The groups of a shape, in the flat row-major order of its elements.

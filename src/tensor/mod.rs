@@ -1,13 +1,15 @@
 //! Data at rest: portable, comparable, savable. Algorithms choose the numbers, `packed` runs them.
 
+mod checkpoint;
 mod codes;
 mod granularity;
 mod quantized;
 mod weights;
 
+pub use checkpoint::{Checkpoint, FloatType, Stored};
 pub use codes::Codes;
 pub use granularity::Granularity;
-pub(crate) use granularity::Groups;
+pub(crate) use granularity::{Groups, elements};
 pub use quantized::{Grid, QuantizedTensor};
 pub(crate) use weights::Dense;
 pub use weights::{Element, Weighted, Weights};

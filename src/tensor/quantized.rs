@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayD, IxDyn};
 
-use super::{Codes, Granularity, Groups};
+use super::{Codes, Granularity, Groups, granularity::elements};
 use crate::{
     error::{Error, Result},
     kernels::{affine, parallel},
@@ -70,8 +70,7 @@ impl QuantizedTensor {
     /// # Ok::<(), tersor::Error>(())
     /// ```
     pub fn new(shape: &[usize], codes: Codes, grid: Grid) -> Result<QuantizedTensor> {
-        let elements = shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n)).unwrap_or(usize::MAX);
-        length("the codes", elements, codes.len())?;
+        length("the codes", elements(shape), codes.len())?;
         let groups = grid.granularity().groups(shape)?.count();
         match &grid {
             Grid::Affine { scale, zero_point, lowest, .. } => {
