@@ -107,6 +107,20 @@ pub enum Error {
         /// The names that exist.
         known: Vec<String>,
     },
+    /// A pattern of a recipe that no name matches.
+    #[error("the pattern `{pattern}` matches nothing; there are: {}", known.join(", "))]
+    Pattern {
+        /// The pattern given.
+        pattern: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+    /// A scheme that must see data, used without.
+    #[error("{scheme} needs calibration data; give it some with apply_with")]
+    NeedsCalibration {
+        /// The scheme.
+        scheme: &'static str,
+    },
     /// A name that two layers share, or that cannot be a name.
     #[error("the layer name `{name}` is taken or not usable; names are unique, not empty and without `.`")]
     LayerName {

@@ -2,12 +2,14 @@
 
 mod checkpoint;
 mod codes;
+mod distortion;
 mod granularity;
 mod quantized;
 mod weights;
 
 pub use checkpoint::{Checkpoint, FloatType, Stored};
 pub use codes::Codes;
+pub use distortion::Distortion;
 pub use granularity::Granularity;
 pub(crate) use granularity::{Groups, elements};
 pub use quantized::{Grid, QuantizedTensor};

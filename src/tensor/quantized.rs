@@ -50,7 +50,7 @@ pub struct QuantizedTensor {
 }
 
 /// Elements decoded at a time; a multiple of 8, so that every piece of a bit stream starts on a byte.
-const PIECE: usize = 1 << 14;
+pub(super) const PIECE: usize = 1 << 14;
 
 impl QuantizedTensor {
     /// Joins codes (one an element, row-major) and a grid.

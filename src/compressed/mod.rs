@@ -1,0 +1,159 @@
+//! Networks whose weights are compressed: at rest ([`Compressed`]), and running ([`PackedNetwork`]).
+
+mod packed_network;
+mod structure;
+
+pub use packed_network::PackedNetwork;
+pub(crate) use structure::{Structure, join};
+
+use std::collections::BTreeMap;
+
+use structure::Kind;
+
+use crate::{
+    error::{Error, Result},
+    nn::Network,
+    packed::Activations,
+    tensor::{Checkpoint, QuantizedTensor, Stored},
+};
+
+/// A network at rest: its structure and its tensors, some of them compressed. Saved and loaded whole.
+///
+/// A [`Recipe`](crate::Recipe) makes one; [`pack`](Compressed::pack) makes it run on int8 and other kernels,
+/// [`to_network`](Compressed::to_network) gives floats again.
+///
+/// ```
+/// use tersor::{Quantizer, compressed::Compressed, nn::Network};
+///
+/// let network = Network::builder(1).linear(16, 32).relu().linear(32, 4).build()?;
+/// let mut compressed = Compressed::new(&network)?;
+/// compressed.replace("0.weight", Quantizer::kmeans(4).apply(&compressed.tensors().floats("0.weight")?)?, "k-means")?;
+/// assert_eq!(compressed.nbytes(), 4 * network.parameter_count() - 16 * 32 * 4 + 16 * 32 / 2 + 16 * 4);
+/// let x = ndarray::Array2::ones((3, 16));
+/// assert_eq!(compressed.pack()?.forward(&x)?.shape(), [3, 4]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compressed {
+    structure: Structure,
+    tensors: Checkpoint,
+    /// The scheme that made each compressed tensor, in words.
+    schemes: BTreeMap<String, String>,
+    /// How each layer takes its inputs, where not dynamically.
+    activations: BTreeMap<String, Activations>,
+}
+
+impl Compressed {
+    /// The network as it is, nothing compressed yet.
+    ///
+    /// # Errors
+    /// None for a network that was built by this crate.
+    pub fn new(network: &Network) -> Result<Compressed> {
+        let mut tensors = Checkpoint::new();
+        for (name, values) in network.state() {
+            tensors.insert(name, values.to_owned());
+        }
+        Ok(Compressed {
+            structure: structure::structure(network)?,
+            tensors,
+            schemes: BTreeMap::new(),
+            activations: BTreeMap::new(),
+        })
+    }
+
+    /// All tensors, by name.
+    pub fn tensors(&self) -> &Checkpoint {
+        &self.tensors
+    }
+
+    /// Bytes at rest of all tensors.
+    pub fn nbytes(&self) -> usize {
+        self.tensors.nbytes()
+    }
+
+    /// The scheme that made the tensor of that name, in words; `None` where it is as it was.
+    pub fn scheme(&self, name: &str) -> Option<&str> {
+        self.schemes.get(name).map(String::as_str)
+    }
+
+    /// How the layer of that name takes its inputs when it runs on int8.
+    pub fn activations(&self, layer: &str) -> Activations {
+        self.activations.get(layer).cloned().unwrap_or_default()
+    }
+
+    /// The names of the weights that a layer multiplies by: those of linear layers and convolutions.
+    pub fn weights(&self) -> Vec<String> {
+        fn collect(structure: &Structure, prefix: &str, names: &mut Vec<String>) {
+            for (name, kind) in structure {
+                let name = join(prefix, name);
+                match kind {
+                    Kind::Linear { .. } | Kind::Conv2d { .. } => names.push(join(&name, "weight")),
+                    Kind::Residual { branch } => collect(branch, &name, names),
+                    _ => {}
+                }
+            }
+        }
+        let mut names = Vec::new();
+        collect(&self.structure, "", &mut names);
+        names
+    }
+
+    /// Puts a quantized tensor in the place of the one of that name; `scheme` says in words what made it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] unless it is the weight of a linear layer or of a convolution; [`Error::Shape`] if the shape
+    /// differs.
+    pub fn replace(&mut self, name: &str, tensor: QuantizedTensor, scheme: impl Into<String>) -> Result<()> {
+        let known = self.weights();
+        if !known.iter().any(|weight| weight == name) {
+            return Err(Error::UnknownName { name: name.to_owned(), known });
+        }
+        let expected = self.tensors.tensor(name)?.shape();
+        if expected != tensor.shape() {
+            let (expected, found) = (expected.to_vec(), tensor.shape().to_vec());
+            return Err(Error::Shape { what: "the quantized weight", expected, found });
+        }
+        self.tensors.insert(name, tensor);
+        self.schemes.insert(name.to_owned(), scheme.into());
+        Ok(())
+    }
+
+    /// Sets how the layer of that name takes its inputs when it runs on int8.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] unless it is a linear layer or a convolution; what is wrong with a static grid.
+    pub fn set_activations(&mut self, layer: &str, activations: Activations) -> Result<()> {
+        activations.validate()?;
+        let known: Vec<String> = self.weights().iter().filter_map(|w| w.strip_suffix(".weight").map(str::to_owned)).collect();
+        if !known.iter().any(|name| name == layer) {
+            return Err(Error::UnknownName { name: layer.to_owned(), known });
+        }
+        self.activations.insert(layer.to_owned(), activations);
+        Ok(())
+    }
+
+    /// The network in floats, each compressed weight replaced by the numbers it stands for.
+    ///
+    /// # Errors
+    /// Those of a file whose tensors do not fit its structure.
+    pub fn to_network(&self) -> Result<Network> {
+        structure::network(&self.structure, "", &|name| self.tensors.floats(name))
+    }
+
+    /// Makes it run: compressed weights on the kernel that suits them, everything else in floats.
+    ///
+    /// # Errors
+    /// Those of a file whose tensors do not fit its structure; [`Error::Isa`] if `TERSOR_ISA` asks for instructions that
+    /// the machine lacks.
+    pub fn pack(&self) -> Result<PackedNetwork> {
+        PackedNetwork::new(self)
+    }
+
+    /// The weight of that layer, if it is quantized.
+    fn quantized(&self, layer: &str) -> Option<&QuantizedTensor> {
+        match self.tensors.tensor(&join(layer, "weight")) {
+            Ok(Stored::Quantized(q)) => Some(q),
+            _ => None,
+        }
+    }
+}

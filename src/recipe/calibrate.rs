@@ -1,0 +1,59 @@
+//! Fixed grids for the inputs of quantized layers, from calibration data.
+
+use ndarray::{ArrayD, ArrayViewD};
+
+use crate::{
+    compressed::{Compressed, join},
+    error::{Error, Result},
+    nn::{Layer, Network},
+    packed::Activations,
+    quantize::{
+        Uniform,
+        observe::{Histogram, Observer},
+    },
+};
+
+/// Runs the float network on the inputs, watches what goes into each quantized layer, and sets its grid.
+pub(super) fn set_input_grids(
+    compressed: &mut Compressed,
+    network: &Network,
+    inputs: ArrayViewD<'_, f32>,
+    scheme: &Uniform,
+) -> Result<()> {
+    let mut seen = Vec::new();
+    observe(network, "", inputs.to_owned(), &|layer| compressed.scheme(&join(layer, "weight")).is_some(), &mut seen)?;
+    for (layer, histogram) in seen {
+        let grid = histogram.fit(scheme).map_err(|e| e.in_layer(&layer))?;
+        if grid.codes().bits() != 8 {
+            let bits = grid.codes().bits();
+            return Err(Error::Bits { bits, scheme: "Recipe::static_activations", allowed: "8" });
+        }
+        let (scale, zero) = (grid.scale()[0], grid.zero_point()[0]);
+        // Kernels take signed codes; an unsigned grid is the same grid, counted from -128.
+        let zero_point = if grid.codes().lowest() < 0 { zero } else { zero - 128 };
+        compressed.set_activations(&layer, Activations::Static { scale, zero_point })?;
+    }
+    Ok(())
+}
+
+fn observe(
+    network: &Network,
+    prefix: &str,
+    mut x: ArrayD<f32>,
+    wanted: &dyn Fn(&str) -> bool,
+    seen: &mut Vec<(String, Histogram)>,
+) -> Result<ArrayD<f32>> {
+    for (name, layer) in network.layers() {
+        let name = join(prefix, name);
+        if wanted(&name) {
+            let mut histogram = Histogram::new();
+            histogram.observe(&x).map_err(|e| e.in_layer(&name))?;
+            seen.push((name.clone(), histogram));
+        }
+        x = match layer {
+            Layer::Residual(residual) => observe(residual.branch(), &name, x.clone(), wanted, seen)? + &x,
+            layer => layer.forward(&x).map_err(|e| e.in_layer(&name))?,
+        };
+    }
+    Ok(x)
+}

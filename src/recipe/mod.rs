@@ -1,0 +1,201 @@
+//! Which scheme for which layer: by name, in code, checked before anything happens.
+
+mod calibrate;
+
+use std::{fmt, sync::Arc};
+
+use ndarray::{ArrayBase, ArrayD, Data, Dimension};
+use wildmatch::WildMatch;
+
+use crate::{
+    compressed::Compressed,
+    error::{Error, Result},
+    nn::Network,
+    quantize::{Quantizer, Uniform},
+    tensor::{Checkpoint, Stored},
+};
+
+/// Schemes by layer name, applied to a network or to a checkpoint.
+///
+/// A pattern is a glob (`*` any text, `?` one character) over the names of weights, with or without their `.weight`:
+/// `"*"`, `"0"`, `"encoder.*"`. Weights of linear layers and convolutions are what a recipe compresses; biases and
+/// normalizations stay. Where several patterns match, the last one counts; one that matches nothing is an error.
+///
+/// ```
+/// use ndarray::Axis;
+/// use tersor::{Quantizer, Recipe, nn::Network};
+///
+/// let network = Network::builder(1).linear(64, 32).relu().linear(32, 10).build()?;
+/// let recipe = Recipe::new()
+///     .quantize("*", Quantizer::uniform(4).per_group(32))
+///     .quantize("2", Quantizer::uniform(8).symmetric().per_channel(Axis(0)));
+/// for planned in recipe.dry_run(&network)? {
+///     println!("{planned}");
+/// }
+/// let compressed = recipe.apply(&network)?;
+/// assert!(compressed.nbytes() * 3 < network.parameter_count() * 4);
+/// assert!(Recipe::new().quantize("conv*", Quantizer::uniform(8)).apply(&network).is_err()); // matches nothing
+/// # Ok::<(), tersor::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Recipe {
+    rules: Vec<Rule>,
+    static_activations: Option<Uniform>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    pattern: String,
+    /// `None` leaves what matches as it is.
+    scheme: Option<Arc<dyn Quantizer>>,
+}
+
+/// What a recipe would do to one weight.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The weight's name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The scheme; `None` if it stays as it is.
+    pub scheme: Option<Arc<dyn Quantizer>>,
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}: ", self.name, self.shape)?;
+        match &self.scheme {
+            Some(scheme) => write!(f, "{scheme:?}"),
+            None => write!(f, "stays"),
+        }
+    }
+}
+
+impl Recipe {
+    /// One that leaves everything as it is.
+    pub fn new() -> Self {
+        Recipe::default()
+    }
+
+    /// Quantizes the weights whose names match.
+    pub fn quantize(mut self, pattern: impl Into<String>, scheme: impl Quantizer + 'static) -> Self {
+        self.rules.push(Rule { pattern: pattern.into(), scheme: Some(Arc::new(scheme)) });
+        self
+    }
+
+    /// Leaves the weights whose names match as they are, whatever an earlier pattern says.
+    pub fn keep(mut self, pattern: impl Into<String>) -> Self {
+        self.rules.push(Rule { pattern: pattern.into(), scheme: None });
+        self
+    }
+
+    /// Gives quantized layers a fixed grid for their inputs, found on the calibration data of
+    /// [`apply_with`](Recipe::apply_with), instead of one a row found while running. The scheme's bits (8), range and
+    /// convention count.
+    pub fn static_activations(mut self, scheme: Uniform) -> Self {
+        self.static_activations = Some(scheme);
+        self
+    }
+
+    /// What the recipe would do to each weight of the network, in order; nothing is computed.
+    ///
+    /// # Errors
+    /// [`Error::Pattern`] for a pattern that matches nothing.
+    pub fn dry_run(&self, network: &Network) -> Result<Vec<Planned>> {
+        let compressed = Compressed::new(network)?;
+        self.plan(compressed.weights(), compressed.tensors())
+    }
+
+    /// Compresses a network.
+    ///
+    /// # Errors
+    /// [`Error::Pattern`] for a pattern that matches nothing; [`Error::Layer`] with what a scheme refuses, and where;
+    /// [`Error::NeedsCalibration`] if the recipe needs data.
+    pub fn apply(&self, network: &Network) -> Result<Compressed> {
+        if self.static_activations.is_some() {
+            return Err(Error::NeedsCalibration { scheme: "static_activations" });
+        }
+        let mut compressed = Compressed::new(network)?;
+        for (name, tensor, scheme) in self.quantized(compressed.weights(), compressed.tensors())? {
+            compressed.replace(&name, tensor, scheme)?;
+        }
+        Ok(compressed)
+    }
+
+    /// Compresses a network with calibration data: inputs as the network takes them, the batch axis first.
+    ///
+    /// # Errors
+    /// As [`apply`](Recipe::apply), and those of a forward pass.
+    pub fn apply_with<S, D>(&self, network: &Network, inputs: &ArrayBase<S, D>) -> Result<Compressed>
+    where
+        S: Data<Elem = f32>,
+        D: Dimension,
+    {
+        let mut compressed = Recipe { static_activations: None, ..self.clone() }.apply(network)?;
+        if let Some(scheme) = &self.static_activations {
+            calibrate::set_input_grids(&mut compressed, network, inputs.view().into_dyn(), scheme)?;
+        }
+        Ok(compressed)
+    }
+
+    /// Compresses the float tensors of a checkpoint that have at least two axes and a matching name; the others stay.
+    ///
+    /// # Errors
+    /// As [`apply`](Recipe::apply).
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "io")] {
+    /// use tersor::{Quantizer, Recipe, tensor::Checkpoint};
+    ///
+    /// let checkpoint = Checkpoint::load("model.safetensors")?;
+    /// let recipe = Recipe::new().quantize("*", Quantizer::uniform(4).per_group(128)).keep("lm_head");
+    /// recipe.apply_to_checkpoint(&checkpoint)?.save("small.safetensors")?;
+    /// # }
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn apply_to_checkpoint(&self, checkpoint: &Checkpoint) -> Result<Checkpoint> {
+        if self.static_activations.is_some() {
+            return Err(Error::NeedsCalibration { scheme: "static_activations" });
+        }
+        let eligible = |tensor: &Stored| matches!(tensor, Stored::Float(values, _) if values.ndim() >= 2);
+        let names = checkpoint.iter().filter(|(_, tensor)| eligible(tensor)).map(|(name, _)| name.to_owned());
+        let mut compressed = checkpoint.clone();
+        for (name, tensor, _) in self.quantized(names.collect(), checkpoint)? {
+            compressed.insert(name, tensor);
+        }
+        Ok(compressed)
+    }
+
+    /// Runs the schemes: (name, quantized tensor, the scheme in words).
+    fn quantized(
+        &self,
+        names: Vec<String>,
+        tensors: &Checkpoint,
+    ) -> Result<Vec<(String, crate::tensor::QuantizedTensor, String)>> {
+        let planned = self.plan(names, tensors)?.into_iter();
+        let quantized = planned.filter_map(|Planned { name, scheme, .. }| Some((name, scheme?))).map(|(name, scheme)| {
+            let weights: ArrayD<f32> = tensors.floats(&name)?;
+            let tensor = scheme.apply(&weights).map_err(|e| e.in_layer(&name))?;
+            Ok((name, tensor, format!("{scheme:?}")))
+        });
+        quantized.collect()
+    }
+
+    fn plan(&self, names: Vec<String>, tensors: &Checkpoint) -> Result<Vec<Planned>> {
+        let matches = |pattern: &str, name: &str| {
+            let pattern = WildMatch::new(pattern);
+            pattern.matches(name) || name.strip_suffix(".weight").is_some_and(|layer| pattern.matches(layer))
+        };
+        for rule in &self.rules {
+            if !names.iter().any(|name| matches(&rule.pattern, name)) {
+                return Err(Error::Pattern { pattern: rule.pattern.clone(), known: names });
+            }
+        }
+        let planned = names.into_iter().map(|name| {
+            let rule = self.rules.iter().rev().find(|rule| matches(&rule.pattern, &name));
+            let shape = tensors.tensor(&name)?.shape().to_vec();
+            Ok(Planned { shape, scheme: rule.and_then(|rule| rule.scheme.clone()), name })
+        });
+        planned.collect()
+    }
+}
