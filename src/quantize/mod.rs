@@ -1,11 +1,32 @@
 //! Schemes that give a tensor fewer bits.
 
+mod additive_power_of_two;
+mod binary;
+mod codebook;
+mod kmeans;
+mod nf4;
+mod piecewise;
+mod power_of_two;
+mod quantile;
+mod sample;
+mod ternary;
+
 use std::fmt::Debug;
 
 use crate::{
     error::Result,
+    sealed::Is,
     tensor::{QuantizedTensor, Weights},
 };
+
+pub use additive_power_of_two::AdditivePowerOfTwo;
+pub use binary::Binary;
+pub use kmeans::{Clusters, KMeans, kmeans_1d};
+pub use nf4::Nf4;
+pub use piecewise::Piecewise;
+pub use power_of_two::PowerOfTwo;
+pub use quantile::Quantile;
+pub use ternary::Ternary;
 
 /// A scheme that turns weights into codes on a grid. One verb; every option is a builder method of the concrete type.
 ///
@@ -20,4 +41,76 @@ pub trait Quantizer: Debug + Send + Sync {
     /// [`Error::Empty`](crate::Error::Empty), [`Error::NotFinite`](crate::Error::NotFinite),
     /// [`Error::Axis`](crate::Error::Axis).
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor>;
+
+    /// [`KMeans`]: `2^bits` free levels of least squared error, 1 to 8 bits.
+    fn kmeans(bits: u8) -> Self
+    where
+        Self: Sized,
+        KMeans: Is<Self>,
+    {
+        KMeans::new(bits).is()
+    }
+
+    /// [`Quantile`]: `2^bits` levels, each for an equal share of the numbers, 1 to 8 bits.
+    fn quantile(bits: u8) -> Self
+    where
+        Self: Sized,
+        Quantile: Is<Self>,
+    {
+        Quantile::new(bits).is()
+    }
+
+    /// [`Piecewise`]: steps of their own for the middle and the tails, 2 to 8 bits.
+    fn piecewise(bits: u8) -> Self
+    where
+        Self: Sized,
+        Piecewise: Is<Self>,
+    {
+        Piecewise::new(bits).is()
+    }
+
+    /// [`PowerOfTwo`]: shifts, 2 to 8 bits.
+    fn power_of_two(bits: u8) -> Self
+    where
+        Self: Sized,
+        PowerOfTwo: Is<Self>,
+    {
+        PowerOfTwo::new(bits).is()
+    }
+
+    /// [`AdditivePowerOfTwo`]: sums of shifts, 2 to 8 bits.
+    fn additive_power_of_two(bits: u8) -> Self
+    where
+        Self: Sized,
+        AdditivePowerOfTwo: Is<Self>,
+    {
+        AdditivePowerOfTwo::new(bits).is()
+    }
+
+    /// [`Nf4`]: 4 bits, the quantiles of the normal distribution.
+    fn nf4() -> Self
+    where
+        Self: Sized,
+        Nf4: Is<Self>,
+    {
+        Nf4::new().is()
+    }
+
+    /// [`Ternary`]: minus, zero, plus, in 2 bits.
+    fn ternary() -> Self
+    where
+        Self: Sized,
+        Ternary: Is<Self>,
+    {
+        Ternary::new().is()
+    }
+
+    /// [`Binary`]: the sign, in 1 bit.
+    fn binary() -> Self
+    where
+        Self: Sized,
+        Binary: Is<Self>,
+    {
+        Binary::new().is()
+    }
 }
