@@ -23,3 +23,11 @@ pub(crate) fn map<R: Send>(count: usize, f: impl Fn(usize) -> R + Sync + Send) -
     }
     (0..count).map(f).collect()
 }
+
+/// Sorts ascending. Equal keys are the same bits, so their order cannot be told.
+pub(crate) fn sort(keys: &mut [u64]) {
+    #[cfg(feature = "rayon")]
+    keys.par_sort_unstable();
+    #[cfg(not(feature = "rayon"))]
+    keys.sort_unstable();
+}

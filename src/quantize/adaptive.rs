@@ -171,7 +171,8 @@ impl Adaptive {
                 if bits > 1 {
                     schemes.push((scale, Arc::new(uniform.clone().symmetric())));
                     schemes.push((scale, Arc::new(uniform.full_range())));
-                    schemes.push((scale, Arc::new(Uniform::new(bits).granularity(granularity).range(range).signed_max())));
+                    schemes
+                        .push((scale, Arc::new(Uniform::new(bits).granularity(granularity).range(range).signed_max())));
                 }
             }
             schemes.push((table * groups(granularity), Arc::new(KMeans::new(bits).granularity(granularity))));
@@ -219,7 +220,9 @@ fn reason(weights: &Dense<'_>, candidates: &[Candidate], budget: f64) -> String 
     };
     let [best, rest @ ..] = candidates else { return String::new() };
     let lead = match rest.iter().find(|other| other.bits_per_weight <= budget) {
-        Some(next) if best.mse > 0.0 => format!("; the next, {:?}, leaves {:.2} times its error", next.scheme, next.mse / best.mse),
+        Some(next) if best.mse > 0.0 => {
+            format!("; the next, {:?}, leaves {:.2} times its error", next.scheme, next.mse / best.mse)
+        }
         _ => String::new(),
     };
     let within = match best.bits_per_weight <= budget {

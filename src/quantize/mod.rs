@@ -1,18 +1,38 @@
 //! Schemes that give a tensor fewer bits.
 
+mod adaptive;
+mod additive_power_of_two;
 mod affine;
+mod binary;
+mod codebook;
 mod convention;
 mod entropy;
 mod fake;
 mod fit;
+mod kmeans;
+mod nf4;
 pub mod observe;
+mod piecewise;
+mod power_of_two;
+mod quantile;
 mod range;
+mod sample;
+mod ternary;
 mod uniform;
 
+pub use adaptive::{Adaptive, Candidate, Choice};
+pub use additive_power_of_two::AdditivePowerOfTwo;
 pub use affine::{Affine, CodeRange};
+pub use binary::Binary;
 pub use convention::{Convention, Quotient, Rounding, SymmetricScale, UnsignedZero, ZeroInRange, ZeroPointAdded};
 pub use fake::LearnedStep;
+pub use kmeans::{Clusters, KMeans, kmeans_1d};
+pub use nf4::Nf4;
+pub use piecewise::Piecewise;
+pub use power_of_two::PowerOfTwo;
+pub use quantile::Quantile;
 pub use range::Range;
+pub use ternary::Ternary;
 pub use uniform::Uniform;
 
 use std::fmt::Debug;
@@ -37,12 +57,93 @@ pub trait Quantizer: Debug + Send + Sync {
     /// [`Error::Axis`](crate::Error::Axis).
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor>;
 
-    /// Evenly spaced levels over the range of the weights: [`Uniform`].
+    /// [`Uniform`]: evenly spaced levels over the range of the weights, 1 to 8 or 16 bits.
     fn uniform(bits: u8) -> Self
     where
         Self: Sized,
         Uniform: Is<Self>,
     {
         Uniform::new(bits).is()
+    }
+
+    /// [`Adaptive`]: whichever scheme, clip and granularity leaves the least error at that cost, 1 to 8 bits.
+    fn adaptive(bits: u8) -> Self
+    where
+        Self: Sized,
+        Adaptive: Is<Self>,
+    {
+        Adaptive::new(bits).is()
+    }
+
+    /// [`KMeans`]: `2^bits` free levels of least squared error, 1 to 8 bits.
+    fn kmeans(bits: u8) -> Self
+    where
+        Self: Sized,
+        KMeans: Is<Self>,
+    {
+        KMeans::new(bits).is()
+    }
+
+    /// [`Quantile`]: `2^bits` levels, each for an equal share of the numbers, 1 to 8 bits.
+    fn quantile(bits: u8) -> Self
+    where
+        Self: Sized,
+        Quantile: Is<Self>,
+    {
+        Quantile::new(bits).is()
+    }
+
+    /// [`Piecewise`]: steps of their own for the middle and the tails, 2 to 8 bits.
+    fn piecewise(bits: u8) -> Self
+    where
+        Self: Sized,
+        Piecewise: Is<Self>,
+    {
+        Piecewise::new(bits).is()
+    }
+
+    /// [`PowerOfTwo`]: shifts, 2 to 8 bits.
+    fn power_of_two(bits: u8) -> Self
+    where
+        Self: Sized,
+        PowerOfTwo: Is<Self>,
+    {
+        PowerOfTwo::new(bits).is()
+    }
+
+    /// [`AdditivePowerOfTwo`]: sums of shifts, 2 to 8 bits.
+    fn additive_power_of_two(bits: u8) -> Self
+    where
+        Self: Sized,
+        AdditivePowerOfTwo: Is<Self>,
+    {
+        AdditivePowerOfTwo::new(bits).is()
+    }
+
+    /// [`Nf4`]: 4 bits, the quantiles of the normal distribution.
+    fn nf4() -> Self
+    where
+        Self: Sized,
+        Nf4: Is<Self>,
+    {
+        Nf4::new().is()
+    }
+
+    /// [`Ternary`]: minus, zero, plus, in 2 bits.
+    fn ternary() -> Self
+    where
+        Self: Sized,
+        Ternary: Is<Self>,
+    {
+        Ternary::new().is()
+    }
+
+    /// [`Binary`]: the sign, in 1 bit.
+    fn binary() -> Self
+    where
+        Self: Sized,
+        Binary: Is<Self>,
+    {
+        Binary::new().is()
     }
 }
