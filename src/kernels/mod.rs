@@ -1,3 +1,4 @@
 //! Slices and numbers in, slices out: the only room with `unsafe`, and it knows nothing of `ndarray`.
 
+pub(crate) mod pack;
 pub(crate) mod parallel;
