@@ -8,3 +8,4 @@ pub mod nn;
 pub mod sealed;
 
 pub use error::{Error, Result};
+pub use kernels::isa::Isa;
