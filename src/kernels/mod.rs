@@ -4,8 +4,10 @@ pub(crate) mod affine;
 pub(crate) mod codebook;
 mod depth;
 mod gemm;
+pub(crate) mod im2col;
 pub(crate) mod isa;
 mod kernel;
+
 pub(crate) mod pack;
 mod panels;
 pub(crate) mod parallel;
