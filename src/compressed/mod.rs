@@ -157,4 +157,27 @@ impl Compressed {
             _ => None,
         }
     }
+
+    /// Structure, schemes and activations: what a file holds beside the tensors.
+    #[cfg(feature = "io")]
+    #[allow(clippy::type_complexity)] // three of the fields, as they are
+    pub(crate) fn parts(&self) -> (&Structure, &BTreeMap<String, String>, &BTreeMap<String, Activations>) {
+        (&self.structure, &self.schemes, &self.activations)
+    }
+
+    /// Joins what a file held, and checks that the tensors fit the structure.
+    #[cfg(feature = "io")]
+    pub(crate) fn from_parts(
+        structure: Structure,
+        tensors: Checkpoint,
+        schemes: BTreeMap<String, String>,
+        activations: BTreeMap<String, Activations>,
+    ) -> Result<Compressed> {
+        let mut compressed = Compressed { structure, tensors, schemes, activations: BTreeMap::new() };
+        for (layer, activations) in activations {
+            compressed.set_activations(&layer, activations)?;
+        }
+        compressed.to_network()?;
+        Ok(compressed)
+    }
 }

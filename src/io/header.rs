@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::Axis;
 use serde::{Deserialize, Serialize};
 
+use super::network::NetworkHeader;
 use crate::tensor::{self, Grid, QuantizedTensor};
 
 /// The version written; older ones stay readable.
@@ -16,6 +17,9 @@ pub(crate) struct Header {
     /// Quantized tensors by name.
     #[serde(default)]
     tensors: BTreeMap<String, Quantized>,
+    /// The network that the tensors belong to, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) network: Option<NetworkHeader>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,11 +68,15 @@ impl From<tensor::Granularity> for Granularity {
 
 impl Default for Header {
     fn default() -> Self {
-        Header { version: VERSION, tensors: BTreeMap::new() }
+        Header { version: VERSION, tensors: BTreeMap::new(), network: None }
     }
 }
 
 impl Header {
+    pub(super) fn of_network(network: NetworkHeader) -> Header {
+        Header { network: Some(network), ..Header::default() }
+    }
+
     pub(super) fn parse(json: &str) -> Result<Header, String> {
         #[derive(Deserialize)]
         struct Version {

@@ -7,6 +7,7 @@
 
 mod atomic;
 mod header;
+mod network;
 
 use std::{borrow::Cow, collections::HashMap, fs, path::Path};
 

@@ -1,0 +1,257 @@
+//! Recipes, compressed networks, reports and files, end to end.
+#![cfg(feature = "io")]
+
+mod common;
+
+use std::{fs, path::PathBuf};
+
+use common::normal;
+use ndarray::{Array2, Axis};
+use tersor::{
+    Error, Quantizer, Recipe, Report,
+    compressed::Compressed,
+    nn::{Conv2d, Network},
+    packed::Activations,
+    quantize::Range,
+    tensor::{Checkpoint, FloatType, Stored},
+};
+
+/// A file's path that no other test uses, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        Scratch(std::env::temp_dir().join(format!("tersor-{}-{name}.safetensors", std::process::id())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+fn dense() -> Network {
+    Network::builder(3).linear(40, 30).relu().linear(30, 20).named("middle").relu().linear(20, 5).build().unwrap()
+}
+
+fn convolutional() -> Network {
+    Network::builder(4)
+        .conv2d(Conv2d::new(2, 8, 3).padding(1))
+        .batch_norm2d(8)
+        .relu()
+        .residual(|branch| branch.conv2d(Conv2d::new(8, 8, 3).padding(1).groups(2)).gelu())
+        .max_pool2d(2)
+        .global_avg_pool2d()
+        .flatten()
+        .layer_norm(8)
+        .linear(8, 3)
+        .softmax()
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn a_recipe_compresses_by_name_and_the_last_match_counts() {
+    let network = dense();
+    let recipe = Recipe::new()
+        .quantize("*", Quantizer::uniform(4).per_group(8))
+        .quantize("middle", Quantizer::kmeans(3))
+        .keep("4.weight");
+    let plan = recipe.dry_run(&network).unwrap();
+    assert_eq!(plan.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["0.weight", "middle.weight", "4.weight"]);
+    assert!(plan[2].scheme.is_none() && plan[1].to_string().contains("KMeans"));
+    let compressed = recipe.apply(&network).unwrap();
+    assert_eq!(compressed.tensors().tensor("0.weight").unwrap().nbytes(), 40 * 30 / 2 + 30 * 5 * 5);
+    assert_eq!(compressed.tensors().tensor("middle.weight").unwrap().nbytes(), 600 * 3 / 8 + 8 * 4);
+    assert!(matches!(compressed.tensors().tensor("4.weight").unwrap(), Stored::Float(..)));
+    let kernels = compressed.pack().unwrap().kernels();
+    assert!(kernels[0].0 == "0" && kernels[0].1.starts_with("int8") && kernels[1] == ("middle".into(), "decoded-f32"));
+}
+
+#[test]
+fn running_packed_is_close_to_running_the_decoded_floats() {
+    for (network, x) in [
+        (dense(), normal(9, 40, 1).into_dyn()),
+        (convolutional(), normal(9, 2 * 8 * 6, 2).into_shape_with_order((9, 2, 8, 6)).unwrap().into_dyn()),
+    ] {
+        let exact = network.forward(&x).unwrap();
+        let recipe = Recipe::new().quantize("*", Quantizer::uniform(8).symmetric().per_channel(Axis(0)));
+        let dynamic = recipe.apply(&network).unwrap();
+        let fixed = recipe.clone().static_activations(Quantizer::uniform(8)).apply_with(&network, &x).unwrap();
+        assert!(matches!(fixed.activations("0"), Activations::Static { .. }));
+        for compressed in [&dynamic, &fixed] {
+            let largest = exact.iter().fold(0f32, |m, x| m.max(x.abs()));
+            let packed = compressed.pack().unwrap().forward(&x).unwrap();
+            let worst = (&packed - &exact).iter().fold(0f32, |m, x| m.max(x.abs()));
+            assert!(worst < 0.04 * largest, "{worst} of {largest}");
+            let floats = compressed.to_network().unwrap().forward(&x).unwrap();
+            let worst = (&packed - &floats).iter().fold(0f32, |m, x| m.max(x.abs()));
+            assert!(worst < 0.04 * largest, "{worst} of {largest}");
+        }
+    }
+}
+
+#[test]
+fn saved_and_loaded_it_gives_the_same_bits() {
+    let x = normal(9, 2 * 8 * 6, 2).into_shape_with_order((9, 2, 8, 6)).unwrap();
+    let network = convolutional();
+    let schemes: Vec<Box<dyn Fn(Recipe) -> Recipe>> = vec![
+        Box::new(|r| r.quantize("*", Quantizer::uniform(3).per_group(7))),
+        Box::new(|r| r.quantize("*", Quantizer::uniform(16))),
+        Box::new(|r| r.quantize("*", Quantizer::kmeans(5).per_channel(Axis(0)))),
+        Box::new(|r| r.quantize("*", Quantizer::nf4()).keep("8")),
+        Box::new(|r| {
+            r.quantize("*", Quantizer::uniform(8)).static_activations(Quantizer::uniform(8).range(Range::Mse))
+        }),
+        Box::new(|r| r),
+    ];
+    for (i, scheme) in schemes.iter().enumerate() {
+        let file = Scratch::new(&format!("round-trip-{i}"));
+        let compressed = scheme(Recipe::new()).apply_with(&network, &x).unwrap();
+        compressed.save(&file.0).unwrap();
+        let loaded = Compressed::load(&file.0).unwrap();
+        assert_eq!(loaded, compressed);
+        assert_eq!(loaded.pack().unwrap().forward(&x).unwrap(), compressed.pack().unwrap().forward(&x).unwrap());
+        // The header tells names, shapes and structure; the rest of the file is what nbytes counts.
+        let size = fs::metadata(&file.0).unwrap().len() as usize;
+        assert!(size >= compressed.nbytes() && size < compressed.nbytes() + 6000, "{size}, {}", compressed.nbytes());
+        // The same network gives the same file.
+        let first = fs::read(&file.0).unwrap();
+        loaded.save(&file.0).unwrap();
+        assert_eq!(fs::read(&file.0).unwrap(), first);
+    }
+    let file = Scratch::new("network");
+    network.save(&file.0).unwrap();
+    assert_eq!(Network::load(&file.0).unwrap(), network);
+    let mut other = Network::builder(99);
+    other = other.conv2d(Conv2d::new(2, 8, 3).padding(1)).batch_norm2d(8).relu();
+    let mut other = other.build().unwrap();
+    other.load_arrays(&file.0).unwrap();
+    assert_eq!(other.parameter("0.weight").unwrap(), network.parameter("0.weight").unwrap());
+    let mut wrong = Network::builder(99).linear(3, 3).build().unwrap();
+    let before = wrong.clone();
+    assert!(wrong.load_arrays(&file.0).is_err());
+    assert_eq!(wrong, before);
+}
+
+#[test]
+fn a_checkpoint_from_elsewhere_is_compressed_and_the_rest_passes_through() {
+    let file = Scratch::new("elsewhere");
+    let mut checkpoint = Checkpoint::new();
+    checkpoint.insert(
+        "h.0.weight",
+        Stored::Float(normal(8, 64, 1).mapv(|x| half::bf16::from_f32(x).to_f32()).into_dyn(), FloatType::BF16),
+    );
+    checkpoint.insert("h.0.bias", Stored::Float(ndarray::Array1::zeros(8).into_dyn(), FloatType::F16));
+    checkpoint.insert("lm_head.weight", normal(4, 8, 2));
+    checkpoint.insert("ids", Stored::Raw { dtype: "I64".into(), shape: vec![1], bytes: vec![7, 0, 0, 0, 0, 0, 0, 0] });
+    checkpoint.save(&file.0).unwrap();
+    let loaded = Checkpoint::load(&file.0).unwrap();
+    assert_eq!(loaded, checkpoint);
+    let recipe = Recipe::new().quantize("*", Quantizer::uniform(4).per_group(32)).keep("lm_head");
+    let compressed = recipe.apply_to_checkpoint(&loaded).unwrap();
+    compressed.save(&file.0).unwrap();
+    let again = Checkpoint::load(&file.0).unwrap();
+    assert_eq!(again, compressed);
+    assert!(matches!(again.tensor("h.0.weight").unwrap(), Stored::Quantized(_)));
+    assert_eq!(again.tensor("ids").unwrap(), checkpoint.tensor("ids").unwrap());
+    assert!(matches!(recipe.clone().quantize("nothing.*", Quantizer::uniform(8)).apply_to_checkpoint(&loaded),
+        Err(Error::Pattern { pattern, .. }) if pattern == "nothing.*"));
+    assert!(matches!(Compressed::load(&file.0), Err(Error::Format { .. })));
+}
+
+#[test]
+fn the_report_counts_bytes_and_errors() {
+    let network = dense();
+    let compressed = Recipe::new().quantize("*", Quantizer::uniform(8)).keep("4").apply(&network).unwrap();
+    let report = Report::new(&network, &compressed).unwrap();
+    assert_eq!(report.bytes(), compressed.nbytes());
+    assert_eq!(report.bytes_f32(), 4 * network.parameter_count());
+    let row = &report.rows[0];
+    assert!(row.sqnr_db.unwrap() > 40.0 && row.kernel.starts_with("int8") && row.bits_per_weight < 8.1, "{row:?}");
+    assert!(report.rows.iter().find(|row| row.name == "4.weight").unwrap().sqnr_db.is_none());
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 6);
+    assert!(report.to_string().contains("middle.weight"));
+    assert!(Report::new(&convolutional(), &compressed).is_err());
+}
+
+#[test]
+fn what_a_recipe_cannot_do_is_an_error() {
+    let network = dense();
+    let none = Recipe::new().quantize("conv*", Quantizer::uniform(8));
+    assert!(matches!(none.apply(&network), Err(Error::Pattern { .. })));
+    assert!(matches!(none.dry_run(&network), Err(Error::Pattern { .. })));
+    let bad = Recipe::new().quantize("*", Quantizer::uniform(9));
+    assert!(matches!(bad.apply(&network), Err(Error::Layer { name, .. }) if name == "0.weight"));
+    let uncalibrated = Recipe::new().quantize("*", Quantizer::uniform(8)).static_activations(Quantizer::uniform(8));
+    let error = uncalibrated.apply(&network).unwrap_err();
+    assert!(error.to_string().contains("calibration"), "{error}");
+    let wrong = uncalibrated.clone().apply_with(&network, &normal(3, 7, 1)).unwrap_err();
+    assert!(matches!(wrong, Error::Layer { .. }), "{wrong}");
+    assert!(uncalibrated.apply_with(&network, &Array2::from_elem((2, 40), f32::NAN)).is_err());
+    let four = Recipe::new().quantize("*", Quantizer::uniform(8)).static_activations(Quantizer::uniform(4));
+    assert!(matches!(four.apply_with(&network, &normal(3, 40, 1)), Err(Error::Bits { bits: 4, .. })));
+    let mut compressed = Compressed::new(&network).unwrap();
+    let q = Quantizer::uniform(8).apply(&normal(3, 3, 1)).unwrap();
+    assert!(matches!(compressed.replace("0.weight", q.clone(), ""), Err(Error::Shape { .. })));
+    assert!(matches!(compressed.replace("0.bias", q, ""), Err(Error::UnknownName { .. })));
+    let bad = Activations::Static { scale: 0.0, zero_point: 0 };
+    assert!(compressed.set_activations("0", bad).is_err());
+    assert!(matches!(compressed.set_activations("9", Activations::Float), Err(Error::UnknownName { .. })));
+}
+
+#[test]
+fn truncated_and_lying_files_are_errors_and_a_failed_write_leaves_the_old_file() {
+    let file = Scratch::new("lies");
+    let compressed = Recipe::new().quantize("*", Quantizer::kmeans(3)).apply(&dense()).unwrap();
+    compressed.save(&file.0).unwrap();
+    let good = fs::read(&file.0).unwrap();
+    // Truncated anywhere.
+    for length in (0..good.len()).step_by(good.len() / 60).chain([0, 1, 7, 8, 9, good.len() - 1]) {
+        fs::write(&file.0, &good[..length]).unwrap();
+        assert!(matches!(Compressed::load(&file.0), Err(Error::Format { .. })), "cut at {length}");
+        assert!(Checkpoint::load(&file.0).is_err());
+    }
+    // Header bytes changed one at a time: an error, or something valid; never a panic.
+    let header = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    for position in 0..8 + header {
+        for byte in [b'0', b'9', b'"', 0xff] {
+            let mut bad = good.clone();
+            bad[position] = byte;
+            fs::write(&file.0, &bad).unwrap();
+            if let Ok(loaded) = Compressed::load(&file.0) {
+                loaded.pack().ok();
+            }
+        }
+    }
+    // Claims that the tensors do not bear out.
+    let text = String::from_utf8(good[8..8 + header].to_vec()).unwrap();
+    for (from, to) in [
+        ("\\\"bits\\\":3", "\\\"bits\\\":2"),
+        ("\\\"bits\\\":3", "\\\"bits\\\":9"),
+        ("\\\"shape\\\":[30,40]", "\\\"shape\\\":[30,41]"),
+        ("\\\"version\\\":1", "\\\"version\\\":7"),
+        ("\\\"linear\\\"", "\\\"conv2d\\\""),
+        ("\\\"bias\\\":true", "\\\"bias\\\":1234"),
+    ] {
+        assert!(text.contains(from), "the header no longer says {from}: {text}");
+        let lie = text.replacen(from, to, 1);
+        let mut bad = (lie.len() as u64).to_le_bytes().to_vec();
+        bad.extend(lie.bytes());
+        bad.extend(&good[8 + header..]);
+        fs::write(&file.0, &bad).unwrap();
+        let error = Compressed::load(&file.0).expect_err(to).to_string();
+        assert!(error.contains("tersor-"), "{error}");
+    }
+    assert!(matches!(Compressed::load("/nowhere/at/all"), Err(Error::Io { .. })));
+    assert!(matches!(compressed.save("/nowhere/at/all"), Err(Error::Io { .. })));
+    assert!(compressed.save("/").is_err());
+    // A folder in the way: nothing is written, and nothing is left behind.
+    let folder = std::env::temp_dir().join(format!("tersor-{}-folder", std::process::id()));
+    fs::create_dir_all(folder.join("taken")).unwrap();
+    assert!(compressed.save(folder.join("taken")).is_err());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    fs::remove_dir_all(folder).unwrap();
+}
