@@ -43,7 +43,8 @@ pub struct Binary {
 const BITS: u8 = 1;
 
 impl Binary {
-    pub(super) fn new() -> Binary {
+    /// One scale for the tensor, signs about 0.
+    pub fn new() -> Binary {
         Binary { granularity: Granularity::Tensor, centered: false }
     }
 
@@ -59,7 +60,7 @@ impl Binary {
 
 impl Quantizer for Binary {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        codebook::check("binary", BITS, (BITS..=BITS, "1"), self.granularity)?;
+        codebook::check("Quantizer::binary", BITS, (BITS..=BITS, "1"), self.granularity)?;
         let weights = Dense::new(weights)?;
         if self.centered {
             return codebook::free(&weights, BITS, self.granularity, about_mean);

@@ -48,7 +48,8 @@ const BITS: u8 = 2;
 const TABLE: [f32; 3] = [-1.0, 0.0, 1.0];
 
 impl Ternary {
-    pub(super) fn new() -> Ternary {
+    /// One scale for the tensor, of least squared error.
+    pub fn new() -> Ternary {
         Ternary { granularity: Granularity::Tensor, twn: false }
     }
 
@@ -64,7 +65,7 @@ impl Ternary {
 
 impl Quantizer for Ternary {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        codebook::check("ternary", BITS, (BITS..=BITS, "2"), self.granularity)?;
+        codebook::check("Quantizer::ternary", BITS, (BITS..=BITS, "2"), self.granularity)?;
         codebook::scaled(&Dense::new(weights)?, BITS, self.granularity, TABLE.to_vec(), |group| {
             match group.largest_magnitude() {
                 0.0 => Scaled::nearest(1.0, &TABLE, BITS),

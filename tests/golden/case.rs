@@ -7,11 +7,11 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
 /// One case: parameters, and its tensors by role (`x`, `scale`, `q`, ..).
-pub struct Case {
-    pub id: String,
-    pub op: String,
-    pub params: Value,
-    pub note: String,
+pub(crate) struct Case {
+    pub(crate) id: String,
+    pub(crate) op: String,
+    pub(crate) params: Value,
+    pub(crate) note: String,
     inputs: BTreeMap<String, ArrayD<f64>>,
     outputs: BTreeMap<String, ArrayD<f64>>,
     compare: Value,
@@ -40,7 +40,7 @@ fn decode(view: &TensorView<'_>) -> ArrayD<f64> {
 }
 
 /// All cases of a family; panics if there are none.
-pub fn family(name: &str) -> Vec<Case> {
+pub(crate) fn family(name: &str) -> Vec<Case> {
     let index: Value = serde_json::from_slice(&fs::read(folder().join("index.json")).unwrap()).unwrap();
     let bytes = fs::read(folder().join(format!("{name}.safetensors"))).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -69,37 +69,42 @@ pub fn family(name: &str) -> Vec<Case> {
 
 impl Case {
     /// A number of `params`, if it is there.
-    pub fn number(&self, key: &str) -> Option<f64> {
+    pub(crate) fn number(&self, key: &str) -> Option<f64> {
         self.params[key].as_f64()
     }
 
     /// A text of `params`, empty if it is not there.
-    pub fn text(&self, key: &str) -> &str {
+    pub(crate) fn text(&self, key: &str) -> &str {
         self.params[key].as_str().unwrap_or("")
     }
 
-    pub fn has_input(&self, role: &str) -> bool {
+    /// The relative tolerance of the comparison, if it names one.
+    pub(crate) fn tolerance(&self) -> Option<f64> {
+        self.compare["rtol"].as_f64()
+    }
+
+    pub(crate) fn has_input(&self, role: &str) -> bool {
         self.inputs.contains_key(role)
     }
 
-    pub fn has_output(&self, role: &str) -> bool {
+    pub(crate) fn has_output(&self, role: &str) -> bool {
         self.outputs.contains_key(role)
     }
 
-    pub fn input(&self, role: &str) -> ArrayD<f32> {
+    pub(crate) fn input(&self, role: &str) -> ArrayD<f32> {
         self.inputs[role].mapv(|x| x as f32)
     }
 
-    pub fn integers(&self, role: &str) -> Vec<i64> {
+    pub(crate) fn integers(&self, role: &str) -> Vec<i64> {
         self.inputs[role].iter().map(|x| *x as i64).collect()
     }
 
-    pub fn output(&self, role: &str) -> &ArrayD<f64> {
+    pub(crate) fn output(&self, role: &str) -> &ArrayD<f64> {
         &self.outputs[role]
     }
 
     /// Compares one output as the index asks: exact, codes (so many may differ, by so much), or close.
-    pub fn check(&self, role: &str, found: &ArrayD<f64>) {
+    pub(crate) fn check(&self, role: &str, found: &ArrayD<f64>) {
         let expected = self.output(role);
         let what = format!("{} {role}", self.id);
         assert_eq!(found.len(), expected.len(), "{what}: length");

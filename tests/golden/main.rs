@@ -2,3 +2,5 @@
 //! Every case of a family runs, at the comparison that the index names.
 
 mod case;
+mod kmeans;
+mod nf4;
