@@ -34,7 +34,7 @@ use crate::{
 /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [1.0, -1.0, 1.0, 1.0]);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Binary {
     granularity: Granularity,
     centered: bool,
@@ -45,7 +45,7 @@ const BITS: u8 = 1;
 impl Binary {
     /// One scale for the tensor, signs about 0.
     pub fn new() -> Binary {
-        Binary { granularity: Granularity::Tensor, centered: false }
+        Binary::default()
     }
 
     granularity_builders!();

@@ -69,6 +69,12 @@ impl Nf4 {
     granularity_builders!();
 }
 
+impl Default for Nf4 {
+    fn default() -> Nf4 {
+        Nf4::new()
+    }
+}
+
 impl Quantizer for Nf4 {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
         codebook::check("Quantizer::nf4", BITS, (BITS..=BITS, "4"), self.granularity)?;

@@ -38,7 +38,7 @@ use crate::{
 /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [1.0, -1.0, 0.0, 0.0, 0.0]);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ternary {
     granularity: Granularity,
     twn: bool,
@@ -50,7 +50,7 @@ const TABLE: [f32; 3] = [-1.0, 0.0, 1.0];
 impl Ternary {
     /// One scale for the tensor, of least squared error.
     pub fn new() -> Ternary {
-        Ternary { granularity: Granularity::Tensor, twn: false }
+        Ternary::default()
     }
 
     granularity_builders!();

@@ -78,11 +78,6 @@ impl Case {
         self.params[key].as_str().unwrap_or("")
     }
 
-    /// The relative tolerance of the comparison, if it names one.
-    pub(crate) fn tolerance(&self) -> Option<f64> {
-        self.compare["rtol"].as_f64()
-    }
-
     pub(crate) fn has_input(&self, role: &str) -> bool {
         self.inputs.contains_key(role)
     }
@@ -136,5 +131,10 @@ impl Case {
             }
             other => panic!("{what}: the comparison `{other}` is the test's own business"),
         }
+    }
+
+    /// The relative tolerance of the comparison, if it names one.
+    pub(crate) fn tolerance(&self) -> Option<f64> {
+        self.compare["rtol"].as_f64()
     }
 }
