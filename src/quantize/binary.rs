@@ -34,7 +34,7 @@ use crate::{
 /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [1.0, -1.0, 1.0, 1.0]);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Binary {
     granularity: Granularity,
     centered: bool,
@@ -43,8 +43,9 @@ pub struct Binary {
 const BITS: u8 = 1;
 
 impl Binary {
-    pub(super) fn new() -> Binary {
-        Binary { granularity: Granularity::Tensor, centered: false }
+    /// One scale for the tensor, signs about 0.
+    pub fn new() -> Binary {
+        Binary::default()
     }
 
     granularity_builders!();
@@ -59,7 +60,7 @@ impl Binary {
 
 impl Quantizer for Binary {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        codebook::check("binary", BITS, (BITS..=BITS, "1"), self.granularity)?;
+        codebook::check("Quantizer::binary", BITS, (BITS..=BITS, "1"), self.granularity)?;
         let weights = Dense::new(weights)?;
         if self.centered {
             return codebook::free(&weights, BITS, self.granularity, about_mean);

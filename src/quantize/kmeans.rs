@@ -71,7 +71,8 @@ pub struct KMeans {
 const FEWEST_BINS: usize = 1024;
 
 impl KMeans {
-    pub(super) fn new(bits: u8) -> KMeans {
+    /// One table of `2^bits` levels for the tensor.
+    pub fn new(bits: u8) -> KMeans {
         KMeans { bits, granularity: Granularity::Tensor, bins: sample::BINS }
     }
 
@@ -93,7 +94,7 @@ impl KMeans {
 
 impl Quantizer for KMeans {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        codebook::check("k-means", self.bits, (1..=8, "1 to 8"), self.granularity)?;
+        codebook::check("Quantizer::kmeans", self.bits, (1..=8, "1 to 8"), self.granularity)?;
         if self.bins < FEWEST_BINS {
             return Err(Error::Setting { setting: "bins", value: self.bins as f64, bound: "1024 or above" });
         }

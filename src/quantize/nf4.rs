@@ -61,16 +61,23 @@ const LEVELS: [f64; 16] = [
 ];
 
 impl Nf4 {
-    pub(super) fn new() -> Nf4 {
+    /// One scale for each 64 elements.
+    pub fn new() -> Nf4 {
         Nf4 { granularity: Granularity::Group(64) }
     }
 
     granularity_builders!();
 }
 
+impl Default for Nf4 {
+    fn default() -> Nf4 {
+        Nf4::new()
+    }
+}
+
 impl Quantizer for Nf4 {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        codebook::check("NF4", BITS, (BITS..=BITS, "4"), self.granularity)?;
+        codebook::check("Quantizer::nf4", BITS, (BITS..=BITS, "4"), self.granularity)?;
         let table = LEVELS.map(|level| level as f32);
         codebook::scaled(&Dense::new(weights)?, BITS, self.granularity, table.to_vec(), |group| {
             let largest = group.largest_magnitude();

@@ -63,7 +63,8 @@ enum Ends {
 }
 
 impl Piecewise {
-    pub(super) fn new(bits: u8) -> Piecewise {
+    /// Two pieces, one table for the tensor.
+    pub fn new(bits: u8) -> Piecewise {
         Piecewise { bits, granularity: Granularity::Tensor, pieces: 2, ends: Ends::LeastError }
     }
 
@@ -109,7 +110,7 @@ impl Piecewise {
 
 impl Quantizer for Piecewise {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        codebook::check("piecewise", self.bits, (2..=8, "2 to 8"), self.granularity)?;
+        codebook::check("Quantizer::piecewise", self.bits, (2..=8, "2 to 8"), self.granularity)?;
         if !(1..=8).contains(&self.pieces) {
             return Err(Error::Setting { setting: "pieces", value: self.pieces as f64, bound: "1 to 8" });
         }

@@ -48,7 +48,8 @@ pub struct PowerOfTwo {
 }
 
 impl PowerOfTwo {
-    pub(super) fn new(bits: u8) -> PowerOfTwo {
+    /// One scale for the tensor, itself a power of two.
+    pub fn new(bits: u8) -> PowerOfTwo {
         PowerOfTwo { bits, granularity: Granularity::Tensor, absmax: false, float_scale: false }
     }
 
@@ -84,7 +85,7 @@ impl PowerOfTwo {
 
 impl Quantizer for PowerOfTwo {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        codebook::check("power-of-two", self.bits, (2..=8, "2 to 8"), self.granularity)?;
+        codebook::check("Quantizer::power_of_two", self.bits, (2..=8, "2 to 8"), self.granularity)?;
         let exponents = (1 << (self.bits - 1)) - 1;
         let magnitudes: Vec<f32> = (0..exponents).rev().map(|e| power(-e) as f32).collect();
         let table = codebook::mirrored(&magnitudes);

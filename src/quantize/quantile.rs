@@ -38,7 +38,7 @@ use crate::{
 /// ```
 /// use tersor::Quantizer;
 ///
-/// let weights = ndarray::array![0.0_f32, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0];
+/// let weights = ndarray::array![0.0_f32, 1.0, 3.0, 4.0, 10.0, 20.0, 40.0, 80.0];
 /// let q = Quantizer::quantile(2).apply(&weights)?;
 /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [0.5, 0.5, 3.5, 3.5, 15.0, 15.0, 60.0, 60.0]);
 /// # Ok::<(), tersor::Error>(())
@@ -51,7 +51,8 @@ pub struct Quantile {
 }
 
 impl Quantile {
-    pub(super) fn new(bits: u8) -> Quantile {
+    /// One table of `2^bits` levels for the tensor.
+    pub fn new(bits: u8) -> Quantile {
         Quantile { bits, granularity: Granularity::Tensor, median: false }
     }
 
@@ -67,7 +68,7 @@ impl Quantile {
 
 impl Quantizer for Quantile {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        codebook::check("quantile", self.bits, (1..=8, "1 to 8"), self.granularity)?;
+        codebook::check("Quantizer::quantile", self.bits, (1..=8, "1 to 8"), self.granularity)?;
         codebook::free(&Dense::new(weights)?, self.bits, self.granularity, |group| {
             let sample = group.sample();
             let level = |cell| if self.median { sample.median(cell) } else { sample.mean(cell) };
@@ -127,11 +128,7 @@ mod tests {
         let values = (0..900).map(|_| 0.0).chain((1..=50).flat_map(|i| [i as f32, -(i as f32)]));
         let sample = Sample::new(values, None);
         let cells = equal_cells(&sample, 16);
-        assert_eq!(cells.len(), 16);
-        let others = cells.iter().filter(|cell| cell.len() < 900);
-        assert!(
-            others.clone().count() == 15 && others.into_iter().all(|cell| (6..=7).contains(&cell.len())),
-            "{cells:?}"
-        );
+        // Without that, 14 of the 16 cells would hold zeros alone.
+        assert_eq!(cells.iter().filter(|cell| cell.len() <= 7).count(), 15, "{cells:?}");
     }
 }

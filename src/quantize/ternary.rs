@@ -38,7 +38,7 @@ use crate::{
 /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [1.0, -1.0, 0.0, 0.0, 0.0]);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ternary {
     granularity: Granularity,
     twn: bool,
@@ -48,8 +48,9 @@ const BITS: u8 = 2;
 const TABLE: [f32; 3] = [-1.0, 0.0, 1.0];
 
 impl Ternary {
-    pub(super) fn new() -> Ternary {
-        Ternary { granularity: Granularity::Tensor, twn: false }
+    /// One scale for the tensor, of least squared error.
+    pub fn new() -> Ternary {
+        Ternary::default()
     }
 
     granularity_builders!();
@@ -64,7 +65,7 @@ impl Ternary {
 
 impl Quantizer for Ternary {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        codebook::check("ternary", BITS, (BITS..=BITS, "2"), self.granularity)?;
+        codebook::check("Quantizer::ternary", BITS, (BITS..=BITS, "2"), self.granularity)?;
         codebook::scaled(&Dense::new(weights)?, BITS, self.granularity, TABLE.to_vec(), |group| {
             match group.largest_magnitude() {
                 0.0 => Scaled::nearest(1.0, &TABLE, BITS),

@@ -132,4 +132,9 @@ impl Case {
             other => panic!("{what}: the comparison `{other}` is the test's own business"),
         }
     }
+
+    /// The relative tolerance of the comparison, if it names one.
+    pub(crate) fn tolerance(&self) -> Option<f64> {
+        self.compare["rtol"].as_f64()
+    }
 }

@@ -4,3 +4,5 @@
 mod affine;
 mod case;
 mod observers;
+mod kmeans;
+mod nf4;
