@@ -3,4 +3,6 @@
 
 mod affine;
 mod case;
+mod nn;
 mod observers;
+mod optim;
