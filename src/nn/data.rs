@@ -174,7 +174,7 @@ impl Network {
         let batches = data.inputs.axis_chunks_iter(Axis(0), EVALUATION_BATCH);
         let outputs = batches.map(|inputs| self.evaluate(inputs)).collect::<Result<Vec<_>>>()?;
         let views: Vec<_> = outputs.iter().map(|outputs| outputs.view()).collect();
-        let found = outputs.iter().map(|outputs| outputs.len()).collect();
+        let found = outputs[0].shape().to_vec();
         match concatenate(Axis(0), &views) {
             Ok(outputs) => data.accuracy_of(&outputs),
             Err(_) => Err(Error::Rank { what: "outputs", expected: "2", found }),

@@ -14,6 +14,8 @@ mod conv2d;
 mod data;
 mod dense;
 mod dropout;
+#[cfg(test)]
+mod finite_differences;
 mod known;
 mod layer;
 mod layer_norm;

@@ -261,3 +261,129 @@ pub(super) fn within(error: Error, name: &str) -> Error {
         error => error.in_layer(name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array4, array};
+
+    use super::*;
+    use crate::nn::{BatchNorm2d, Conv2d, Linear};
+
+    fn tree() -> Network {
+        Network::builder(1)
+            .conv2d(Conv2d::new(1, 2, 3).padding(1))
+            .residual(|b| b.batch_norm2d(2).residual(|b| b.conv2d(Conv2d::new(2, 2, 1)).named("inner")).relu())
+            .named("block")
+            .flatten()
+            .linear(32, 3)
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn full_names_lead_through_the_tree() {
+        let mut network = tree();
+        let layers: Vec<_> = network.walk().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(layers, ["0", "block", "block.0", "block.1", "block.1.inner", "block.2", "2", "3"]);
+        let state: Vec<_> = network.state().into_iter().map(|(name, _)| name).collect();
+        let norm = ["weight", "bias", "running_mean", "running_var"].map(|name| format!("block.0.{name}"));
+        let rest = ["block.1.inner.weight", "block.1.inner.bias", "3.weight", "3.bias"].map(str::to_owned);
+        assert_eq!(state, [&["0.weight".to_owned(), "0.bias".to_owned()][..], &norm, &rest].concat());
+        assert_eq!(network.parameters().len(), state.len() - 2, "running statistics are no parameters");
+        assert_eq!(network.parameter_count(), 2 * 9 + 2 + 2 + 2 + 2 * 2 + 2 + 32 * 3 + 3);
+
+        network.set_parameter("block.1.inner.bias", &array![5.0, 6.0]).unwrap();
+        assert_eq!(network.parameter("block.1.inner.bias").unwrap(), array![5.0, 6.0].into_dyn());
+        let Layer::Conv2d(conv) = network.layer("block.1.inner").unwrap() else { panic!("a convolution") };
+        assert_eq!(conv.bias().unwrap(), array![5.0, 6.0]);
+        let again = Network::from_layers(network.layers().map(|(name, layer)| (name.into(), layer.clone())).collect());
+        assert_eq!(again.unwrap(), network);
+    }
+
+    #[test]
+    fn errors_name_the_layer_in_the_tree() {
+        let mut network = tree();
+        let wrong = Array4::zeros((1, 1, 5, 4));
+        let Err(Error::Layer { name, source }) = network.forward(&wrong) else { panic!("an error") };
+        assert!(name == "3" && matches!(*source, Error::Shape { .. }), "{name}: {source}");
+        let Layer::Residual(block) = network.layers_mut().nth(1).unwrap().1 else { panic!("a residual") };
+        let Layer::Residual(inner) = block.branch_mut().layers_mut().nth(1).unwrap().1 else { panic!("a residual") };
+        *inner.branch_mut().layers_mut().next().unwrap().1 =
+            Conv2d::from_arrays(Array4::ones((2, 3, 1, 1)), None).unwrap().into();
+        let Err(Error::Layer { name, source }) = network.forward(&Array4::zeros((1, 1, 4, 4))) else {
+            panic!("an error")
+        };
+        assert!(name == "block.1.inner" && matches!(*source, Error::Shape { .. }), "{name}: {source}");
+    }
+
+    #[test]
+    fn a_trace_holds_what_goes_into_and_out_of_every_layer() {
+        let network = tree();
+        let x = Array4::from_shape_fn((2, 1, 4, 4), |(n, _, y, x)| (n + 3 * y + x) as f32 / 8.0);
+        let trace = network.trace(&x, Mode::Evaluation).unwrap();
+        assert_eq!(trace.input_of("0").unwrap(), x.into_dyn());
+        let into_inner = trace.input_of("block.1.inner").unwrap();
+        assert_eq!(trace.output_of("block.0").unwrap(), into_inner);
+        let inner = network.layer("block.1.inner").unwrap().forward(&into_inner).unwrap();
+        assert_eq!(trace.output_of("block.1.inner").unwrap(), inner);
+        assert_eq!(trace.output_of("block.1").unwrap(), &into_inner + &inner);
+        assert_eq!(trace.output_of("3").unwrap(), trace.output());
+        let Err(Error::UnknownName { known, .. }) = trace.output_of("block.3") else { panic!("an error") };
+        assert_eq!(known, network.walk().into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn running_statistics_move_towards_the_batch() {
+        let mut network = Network::builder(0).batch_norm2d(1).build().unwrap();
+        let x = array![[[[1.0, 2.0]]], [[[3.0, 6.0]]]];
+        let trace = network.trace(&x, Mode::Training { seed: 0 }).unwrap();
+        network.update_statistics(&trace).unwrap();
+        // Mean 3; unbiased variance (4 + 1 + 0 + 9) / 3; a tenth of each, and nine tenths of 0 and 1.
+        let [mean, variance] = ["0.running_mean", "0.running_var"].map(|name| network.parameter(name).unwrap()[[0]]);
+        assert!((mean - 0.3).abs() < 1e-6 && (variance - (0.9 + 14.0 / 30.0)).abs() < 1e-6, "{mean}, {variance}");
+        let biased = 3.5f32;
+        let expected = x.mapv(|x| (x - 3.0) / (biased + 1e-5).sqrt()).into_dyn();
+        assert!((&trace.output() - &expected).iter().all(|error| error.abs() < 1e-6));
+    }
+
+    #[test]
+    fn initial_weights_follow_from_the_seed_and_have_torchs_law() {
+        let network = |seed| Network::builder(seed).linear(400, 300).build().unwrap();
+        assert_eq!(network(3), network(3));
+        assert_ne!(network(3), network(4));
+        let network = network(3);
+        for (_, values) in network.parameters() {
+            let (bound, count) = (0.05, values.len() as f32);
+            assert!(values.iter().all(|value| value.abs() <= bound));
+            // Variance bound²/3; the sample's is within five standard errors, √(4/5/n) of itself each.
+            let variance = values.iter().map(|value| value * value).sum::<f32>() / count;
+            let relative = variance / (bound * bound / 3.0) - 1.0;
+            assert!(relative.abs() < 5.0 * (0.8 / count).sqrt(), "{relative}");
+        }
+    }
+
+    #[test]
+    fn a_trace_of_another_network_is_refused() {
+        let x = Array4::zeros((2, 1, 4, 4));
+        let mut network = tree();
+        let trace = network.trace(&x, Mode::Training { seed: 0 }).unwrap();
+        let gradient = ndarray::Array2::<f32>::zeros((2, 3));
+        assert!(network.backward(&trace, &gradient).is_ok());
+        assert!(matches!(network.backward(&trace, &gradient.t()), Err(Error::Shape { .. })));
+        let plain = Network::builder(0).flatten().linear(16, 3).build().unwrap();
+        assert!(matches!(plain.backward(&trace, &gradient), Err(Error::Conflict { .. })));
+        // The same names and shapes, but the trace has no branch to go back through.
+        let layers: Vec<(String, Layer)> =
+            [("0", Layer::Relu), ("1", Linear::from_arrays(array![[1.0]], None).unwrap().into())]
+                .map(|(name, layer)| (name.to_owned(), layer))
+                .into();
+        let flat = Network::from_layers(layers).unwrap();
+        let branch = Network::builder(0).residual(|b| b.linear(1, 1)).linear_without_bias(1, 1).build().unwrap();
+        let trace = flat.trace(&array![[1.0]], Mode::Evaluation).unwrap();
+        assert!(matches!(branch.backward(&trace, &array![[1.0]]), Err(Error::Conflict { .. })));
+        // A batch normalization keeps its statistics when a foreign trace comes by.
+        assert!(matches!(network.update_statistics(&trace), Err(Error::Conflict { .. })));
+        let norm = BatchNorm2d::new(1);
+        assert!(matches!(Layer::from(norm).forward(&x), Err(Error::Shape { .. })), "arrays are drawn by build");
+    }
+}

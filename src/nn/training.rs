@@ -184,3 +184,207 @@ impl Snapshot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array2, Array4, array};
+
+    use super::*;
+    use crate::nn::{Adam, Conv2d, MeanSquaredError, Sgd, Update};
+
+    fn silent(_: &Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn exclusive_or() -> Data {
+        Data::classes(array![[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 1, 0]).unwrap()
+    }
+
+    fn small(seed: u64) -> Network {
+        Network::builder(seed).linear(2, 16).tanh().linear(16, 2).build().unwrap()
+    }
+
+    #[test]
+    fn exclusive_or_is_learned() {
+        let (mut network, data) = (small(1), exclusive_or());
+        let history = Training::new(400).train(&mut network, &data, &mut Adam::new(1e-2), &mut silent).unwrap();
+        assert!(history.losses[0] > 0.5 && history.losses[399] < 0.01, "{:?}", &history.losses[390..]);
+        assert_eq!(network.accuracy(&data).unwrap(), 1.0);
+    }
+
+    #[test]
+    fn a_linear_map_is_recovered() {
+        let x = Array2::from_shape_fn((64, 3), |(i, j)| ((i * (2 * j + 3)) % 17) as f32 / 8.0 - 1.0);
+        let (weight, bias) = (array![[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]], array![0.5, -1.0]);
+        let y = x.dot(&weight.t()) + &bias;
+        let mut network = Network::builder(2).linear(3, 2).build().unwrap();
+        let training = Training::new(200).batch_size(16).loss(MeanSquaredError);
+        let mut sgd = Sgd::new(0.1).momentum(0.9);
+        training.train(&mut network, &Data::values(x, y).unwrap(), &mut sgd, &mut silent).unwrap();
+        let error =
+            |name: &str, expected: ndarray::ArrayD<f32>| (&network.parameter(name).unwrap() - &expected).mapv(f32::abs);
+        assert!(
+            error("0.weight", weight.into_dyn()).iter().chain(&error("0.bias", bias.into_dyn())).all(|e| *e < 1e-4)
+        );
+    }
+
+    #[test]
+    fn a_cancelled_training_keeps_the_steps_it_did() {
+        let data =
+            Data::classes(Array2::from_shape_fn((10, 2), |(i, j)| (i + j) as f32 / 10.0), (0..10).map(|i| i % 2))
+                .unwrap();
+        let (mut network, mut seen) = (small(1), Vec::new());
+        let training = Training::new(5).batch_size(4).seed(9);
+        let cancelled = training.train(&mut network, &data, &mut Sgd::new(0.1), &mut |p| {
+            seen.push(p.loss);
+            if seen.len() == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(cancelled, Err(Error::Cancelled { done: 4, total: 15 })));
+
+        // The same four steps by hand.
+        let (mut by_hand, mut losses, mut sgd) = (small(1), Vec::new(), Sgd::new(0.1));
+        for epoch in 0..2 {
+            let batches = data.shuffled_batches(4, derive(9, 2 * epoch)).unwrap();
+            for batch in batches.take(if epoch == 0 { 3 } else { 1 }) {
+                let trace = by_hand.trace(batch.inputs(), Mode::Evaluation).unwrap();
+                let (loss, gradient) = CrossEntropy::new().evaluate(trace.output(), batch.targets()).unwrap();
+                let gradients = by_hand.backward(&trace, &gradient).unwrap();
+                by_hand.update(&mut sgd, 0.1, &gradients.parameters).unwrap();
+                losses.push(loss);
+            }
+        }
+        assert_eq!((seen, network), (losses, by_hand));
+    }
+
+    #[test]
+    fn a_diverged_training_goes_back_to_the_last_finite_loss() {
+        let data = Data::values(array![[1.0, 2.0], [3.0, -4.0]], array![[1.0, 0.0], [0.0, 1.0]]).unwrap();
+        let initial = Network::builder(1).linear(2, 2).build().unwrap();
+        let train = |epochs, rate| {
+            let mut network = initial.clone();
+            let training = Training::new(epochs).batch_size(2).loss(MeanSquaredError);
+            let result = training.train(&mut network, &data, &mut Sgd::new(rate), &mut silent);
+            (result, network)
+        };
+        // The first step leaves finite parameters but an infinite loss.
+        let (result, network) = train(3, 5e37);
+        assert!(matches!(result, Err(Error::Diverged { epoch: 1, .. })), "{result:?}");
+        assert_eq!(network, initial);
+        // No forward pass follows the last step: its infinite parameters are seen all the same.
+        let (result, network) = train(1, 1e300);
+        assert!(matches!(result, Err(Error::Diverged { epoch: 0, .. })), "{result:?}");
+        assert_eq!(network, initial);
+    }
+
+    #[test]
+    fn nothing_is_changed_by_data_or_settings_that_do_not_fit() {
+        let (initial, data) = (small(1), exclusive_or());
+        let labels = Data::classes(data.inputs().clone(), [0, 1, 2, 0]).unwrap();
+        let wide = Data::classes(Array2::zeros((4, 3)), [0; 4]).unwrap();
+        let values = Data::values(data.inputs().clone(), Array2::zeros((4, 2))).unwrap();
+        let flat = Schedule::Step { every: 0, factor: 0.5 };
+        let smooth = CrossEntropy::new().label_smoothing(-0.1);
+        type Fits = fn(&Error) -> bool;
+        let setting: Fits = |error| matches!(error, Error::Setting { .. });
+        let cases: [(&str, Training, &Data, Sgd, Fits); 9] = [
+            ("a label", Training::new(1), &labels, Sgd::new(0.1), |e| {
+                matches!(e, Error::Label { label: 2, index: 2, classes: 2 })
+            }),
+            (
+                "features",
+                Training::new(1),
+                &wide,
+                Sgd::new(0.1),
+                |e| matches!(e, Error::Layer { name, .. } if name == "0"),
+            ),
+            ("targets", Training::new(1), &values, Sgd::new(0.1), |e| matches!(e, Error::Conflict { .. })),
+            ("epochs", Training::new(0), &data, Sgd::new(0.1), setting),
+            ("batch size", Training::new(1).batch_size(0), &data, Sgd::new(0.1), setting),
+            ("schedule", Training::new(1).schedule(flat), &data, Sgd::new(0.1), setting),
+            ("smoothing", Training::new(1).loss(smooth), &data, Sgd::new(0.1), setting),
+            ("rate", Training::new(1), &data, Sgd::new(f64::NAN), setting),
+            ("nesterov", Training::new(1), &data, Sgd::new(0.1).nesterov(), setting),
+        ];
+        for (what, training, data, mut sgd, fits) in cases {
+            let mut network = initial.clone();
+            let error = training.train(&mut network, data, &mut sgd, &mut silent).unwrap_err();
+            assert!(fits(&error) && network == initial, "{what}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_schedule_sets_the_rate_of_every_epoch() {
+        let mut rates = Vec::new();
+        let training = Training::new(4).batch_size(3).schedule(Schedule::Step { every: 2, factor: 0.5 });
+        training
+            .train(&mut small(1), &exclusive_or(), &mut Sgd::new(0.5), &mut |p| {
+                rates.push((p.epoch, p.batch, p.batches, p.learning_rate));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let expected: Vec<_> = (0..8).map(|i| (i / 2, i % 2, 2, if i < 4 { 0.5 } else { 0.25 })).collect();
+        assert_eq!(rates, expected);
+    }
+
+    #[test]
+    fn a_parameter_of_a_new_length_starts_anew() {
+        let mut adam = Adam::new(0.1);
+        let mut step = |values: &mut [f32]| {
+            let gradient = vec![1.0; values.len()];
+            adam.step(0.1, &mut [Update { name: "w", values, gradient: &gradient }]).unwrap();
+        };
+        let (mut three, mut two) = ([0.0; 3], [0.0; 2]);
+        step(&mut three);
+        step(&mut two);
+        // Adam's first step is the learning rate, whatever the gradient.
+        assert!(three.iter().chain(&two).all(|w| (w + 0.1).abs() < 1e-6));
+    }
+
+    /// Every kind of pass that is shared out among threads, at sizes that make several pieces of each.
+    fn train_a_convolutional_network() -> (Network, History, f64) {
+        let images = Array4::from_shape_fn((96, 1, 28, 28), |(n, _, y, x)| ((n * 7 + y * x) % 11) as f32 / 11.0);
+        let data = Data::classes(images, Array1::from_shape_fn(96, |n| n % 10)).unwrap();
+        let mut network = Network::builder(3)
+            .conv2d(Conv2d::new(1, 4, 3).padding(1))
+            .batch_norm2d(4)
+            .relu()
+            .residual(|b| b.conv2d(Conv2d::new(4, 4, 3).padding(1).groups(2)).silu().dropout(0.2))
+            .max_pool2d(2)
+            .flatten()
+            .linear(784, 128)
+            .layer_norm(128)
+            .gelu()
+            .linear(128, 10)
+            .build()
+            .unwrap();
+        let training = Training::new(2).batch_size(40).seed(5);
+        let history = training.train(&mut network, &data, &mut Adam::new(1e-3), &mut silent).unwrap();
+        let accuracy = network.accuracy(&data).unwrap();
+        (network, history, accuracy)
+    }
+
+    #[cfg(feature = "rayon")]
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (network, history, accuracy) = pool.install(train_a_convolutional_network);
+            let bits: Vec<u32> = network
+                .state()
+                .iter()
+                .flat_map(|(_, array)| array.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+                .collect();
+            (bits, history.losses.iter().map(|loss| loss.to_bits()).collect::<Vec<_>>(), accuracy.to_bits())
+        };
+        let one = with(1);
+        for threads in [2, 3, 7] {
+            assert!(with(threads) == one, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn a_convolutional_network_learns() {
+        let (_, history, _) = train_a_convolutional_network();
+        assert!(history.losses[1] < history.losses[0], "{:?}", history.losses);
+    }
+}

@@ -3,6 +3,8 @@
 
 mod affine;
 mod case;
-mod observers;
 mod kmeans;
 mod nf4;
+mod nn;
+mod observers;
+mod optim;
