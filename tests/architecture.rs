@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("compressed", &["error", "tensor", "packed", "nn"]),
     ("recipe", &["error", "tensor", "packed", "quantize", "nn", "compressed"]),
     ("report", &["error", "tensor", "nn", "compressed"]),
-    ("io", &["error", "tensor", "nn", "compressed", "report"]),
+    ("io", &["error", "tensor", "packed", "nn", "compressed"]),
 ];
 
 /// Names that the crate root re-exports, and the rooms they live in.
