@@ -2,5 +2,6 @@
 
 pub(crate) mod affine;
 pub(crate) mod codebook;
+pub(crate) mod im2col;
 pub(crate) mod pack;
 pub(crate) mod parallel;

@@ -1,1 +1,55 @@
-//! A small trainable network.
+//! A small trainable network over `ndarray`: layers, losses, optimizers, and the loop that puts them together.
+//!
+//! A [`Network`] is built by [`Network::builder`] or from trained arrays, and trained by a [`Training`]. Conventions are
+//! PyTorch's throughout: shapes of weights, initial values, defaults, and the order of the arithmetic.
+//!
+//! A forward pass that is to be followed by a backward one keeps every activation in a [`Trace`], and each layer computes
+//! its gradients from its own input and output. There is no graph and no tape: a network is a tree of layers.
+
+mod activation;
+mod adam;
+mod batch_norm2d;
+mod builder;
+mod conv2d;
+mod data;
+mod dense;
+mod dropout;
+mod known;
+mod layer;
+mod layer_norm;
+mod linear;
+mod loss;
+mod network;
+mod optimizer;
+mod pool;
+mod product;
+mod random;
+mod residual;
+mod schedule;
+mod sgd;
+mod shape;
+mod softmax;
+mod state;
+mod trace;
+mod training;
+
+pub use activation::GeluForm;
+pub use adam::{Adam, AdamW};
+pub use batch_norm2d::BatchNorm2d;
+pub use builder::Builder;
+pub use conv2d::Conv2d;
+pub use data::{Data, Targets};
+pub use dropout::Dropout;
+pub use layer::Layer;
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
+pub use loss::{CrossEntropy, Loss, MeanSquaredError};
+pub use network::Network;
+pub use optimizer::{Optimizer, Update};
+pub use pool::{AvgPool2d, MaxPool2d};
+pub use residual::Residual;
+pub use schedule::Schedule;
+pub use sgd::Sgd;
+pub use shape::Size2d;
+pub use trace::{Gradients, Mode, Trace};
+pub use training::{History, Progress, Training};

@@ -1,0 +1,179 @@
+//! Layer normalization over the last axes.
+
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
+
+use super::{
+    dense::{array, row_major, slice, sum_over_samples},
+    layer::{Backward, OwnArray, OwnArrayMut, Role},
+    shape::{at_least_one, elements, expect_finite, expect_shape, positive},
+};
+use crate::{Error, Result};
+
+/// Layer normalization (Ba, Kiros and Hinton 2016): `y = weight · (x - mean) / √(variance + eps) + bias`, with mean and
+/// (biased) variance of each sample over its last axes.
+///
+/// | setting | default | range |
+/// |---|---|---|
+/// | `eps` | 1e-5 | above 0 |
+///
+/// Initial values: weight 1, bias 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerNorm {
+    /// Added to the variance.
+    pub eps: f64,
+    shape: Vec<usize>,
+    weight: ArrayD<f32>,
+    bias: ArrayD<f32>,
+}
+
+impl LayerNorm {
+    /// A normalization over the last axis, of `features` elements; its arrays are made when the network is built.
+    pub fn new(features: usize) -> LayerNorm {
+        LayerNorm::over(&[features])
+    }
+
+    /// A normalization over the last axes, of this shape.
+    pub fn over(shape: &[usize]) -> LayerNorm {
+        let none = ArrayD::zeros(IxDyn(&[0]));
+        LayerNorm { eps: 1e-5, shape: shape.to_vec(), weight: none.clone(), bias: none }
+    }
+
+    /// A trained normalization over the last axes, of the shape of `weight`.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::Rank`] for arrays without an axis, [`Error::Shape`] for a bias of another shape,
+    /// [`Error::NotFinite`].
+    pub fn from_arrays(weight: ArrayD<f32>, bias: ArrayD<f32>) -> Result<LayerNorm> {
+        elements("weight of layer_norm", weight.shape())?;
+        expect_finite("weight of layer_norm", &weight)?;
+        expect_finite("bias of layer_norm", &bias)?;
+        let shape = weight.shape().to_vec();
+        let norm = LayerNorm { eps: 1e-5, shape, weight: row_major(weight), bias: row_major(bias) };
+        norm.check().map(|()| norm)
+    }
+
+    /// Sets what is added to the variance.
+    pub fn eps(self, eps: f64) -> LayerNorm {
+        LayerNorm { eps, ..self }
+    }
+
+    /// The shape of the normalized axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The factor of each element.
+    pub fn weight(&self) -> ArrayViewD<'_, f32> {
+        self.weight.view()
+    }
+
+    /// The term of each element.
+    pub fn bias(&self) -> ArrayViewD<'_, f32> {
+        self.bias.view()
+    }
+
+    fn check_settings(&self) -> Result<()> {
+        positive("eps of layer_norm", self.eps)?;
+        if self.shape.is_empty() {
+            return Err(Error::Rank { what: "weight of layer_norm", expected: "1 or more", found: vec![] });
+        }
+        for size in &self.shape {
+            at_least_one("features of layer_norm", *size)?;
+        }
+        elements("weight of layer_norm", &self.shape).map(|_| ())
+    }
+
+    pub(super) fn initialize(&mut self) -> Result<()> {
+        self.check_settings()?;
+        if self.weight.is_empty() {
+            self.weight = ArrayD::ones(IxDyn(&self.shape));
+            self.bias = ArrayD::zeros(IxDyn(&self.shape));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_settings()?;
+        expect_shape("weight of layer_norm", &self.shape, self.weight.shape())?;
+        expect_shape("bias of layer_norm", &self.shape, self.bias.shape())
+    }
+
+    pub(super) fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let what = "input of layer_norm";
+        let Some(batch) = input.len().checked_sub(self.shape.len()).filter(|batch| *batch > 0) else {
+            let expected = "more than that of the normalized shape";
+            return Err(Error::Rank { what, expected, found: input.to_vec() });
+        };
+        if input[batch..] != self.shape {
+            let expected = [&input[..batch], &self.shape].concat();
+            return Err(Error::Shape { what, expected, found: input.to_vec() });
+        }
+        Ok(input.to_vec())
+    }
+
+    pub(super) fn forward(&self, x: ArrayViewD<'_, f32>) -> ArrayD<f32> {
+        let (values, features) = (slice(&x), self.weight.len());
+        let (weight, bias) = self.slices();
+        let (y, []) = sum_over_samples(values.len() / features, |samples| {
+            let mut y = values[samples.start * features..samples.end * features].to_vec();
+            for row in y.chunks_mut(features) {
+                let (mean, inverse_deviation) = self.moments(row);
+                for ((y, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
+                    let normalized = (f64::from(*y) - mean) * inverse_deviation;
+                    *y = (normalized * f64::from(*weight) + f64::from(*bias)) as f32;
+                }
+            }
+            (y, [])
+        });
+        array(x.shape(), y)
+    }
+
+    /// With `x̂` the normalized input and `g = weight · dy`: `dweight = Σ dy x̂`, `dbias = Σ dy` over samples,
+    /// `dx = (g - mean(g) - x̂ mean(g x̂)) / √(variance + eps)`.
+    pub(super) fn backward(&self, x: ArrayViewD<'_, f32>, dy: ArrayD<f32>) -> Backward {
+        let (values, features, dy) = (slice(&x), self.weight.len(), dy.view());
+        let (dy, (weight, _)) = (slice(&dy), self.slices());
+        let (dx, [dw, db]) = sum_over_samples(values.len() / features, |samples| {
+            let mut dx = Vec::with_capacity(samples.len() * features);
+            let (mut dw, mut db) = (vec![0.0; features], vec![0.0; features]);
+            for sample in samples {
+                let (x, dy) = (&values[sample * features..][..features], &dy[sample * features..][..features]);
+                let (mean, inverse_deviation) = self.moments(x);
+                let normalized = |i: usize| (f64::from(x[i]) - mean) * inverse_deviation;
+                let scaled = |i: usize| f64::from(dy[i]) * f64::from(weight[i]);
+                let (mut g_mean, mut g_slope) = (0.0, 0.0);
+                for i in 0..features {
+                    dw[i] += (f64::from(dy[i]) * normalized(i)) as f32;
+                    db[i] += dy[i];
+                    g_mean += scaled(i) / features as f64;
+                    g_slope += scaled(i) * normalized(i) / features as f64;
+                }
+                let slope = |i: usize| inverse_deviation * (scaled(i) - g_mean - normalized(i) * g_slope);
+                dx.extend((0..features).map(|i| slope(i) as f32));
+            }
+            (dx, [dw, db])
+        });
+        let parameter = |name: &str, values| (name.to_owned(), array(&self.shape, values));
+        (Some(array(x.shape(), dx)), vec![parameter("weight", dw), parameter("bias", db)])
+    }
+
+    fn slices(&self) -> (&[f32], &[f32]) {
+        (self.weight.as_slice().expect("row-major"), self.bias.as_slice().expect("row-major"))
+    }
+
+    /// Mean, and 1 over the deviation.
+    fn moments(&self, row: &[f32]) -> (f64, f64) {
+        let count = row.len() as f64;
+        let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+        let variance = row.iter().map(|x| (f64::from(*x) - mean) * (f64::from(*x) - mean)).sum::<f64>() / count;
+        (mean, 1.0 / (variance + self.eps).sqrt())
+    }
+
+    pub(super) fn arrays(&self) -> Vec<OwnArray<'_>> {
+        vec![("weight", Role::Parameter, self.weight.view()), ("bias", Role::Parameter, self.bias.view())]
+    }
+
+    pub(super) fn arrays_mut(&mut self) -> Vec<OwnArrayMut<'_>> {
+        vec![("weight", Role::Parameter, self.weight.view_mut()), ("bias", Role::Parameter, self.bias.view_mut())]
+    }
+}

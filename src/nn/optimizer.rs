@@ -1,0 +1,56 @@
+//! What turns gradients into steps.
+
+use std::{collections::HashMap, fmt::Debug};
+
+use crate::{Error, Result};
+
+/// One parameter in a step: its values, to be changed, and their gradient, both row-major and equally long.
+#[derive(Debug)]
+pub struct Update<'a> {
+    /// The parameter's full name, under which an optimizer may keep state.
+    pub name: &'a str,
+    /// The values.
+    pub values: &'a mut [f32],
+    /// The gradient of the loss.
+    pub gradient: &'a [f32],
+}
+
+/// An optimizer. One written outside this crate is used exactly as those within; one that wraps another can, say, keep
+/// pruned weights at zero.
+pub trait Optimizer: Debug + Send {
+    /// The learning rate it was made with, from which a [`Schedule`](super::Schedule) starts.
+    fn learning_rate(&self) -> f64;
+
+    /// Changes the values by one step at this learning rate.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for settings out of range; nothing is changed then.
+    fn step(&mut self, learning_rate: f64, parameters: &mut [Update<'_>]) -> Result<()>;
+}
+
+/// State of each parameter by name, with the parameter's length. A parameter whose length changed starts anew.
+pub(super) type States<T> = HashMap<String, (usize, T)>;
+
+/// The state of a parameter, made where there is none; allocates only then.
+pub(super) fn state_of<'a, T>(states: &'a mut States<T>, name: &str, len: usize, new: impl FnOnce() -> T) -> &'a mut T {
+    if states.get(name).is_none_or(|(had, _)| *had != len) {
+        states.insert(name.to_owned(), (len, new()));
+    }
+    &mut states.get_mut(name).expect("just inserted").1
+}
+
+/// `setting` is a finite number, at least 0.
+pub(super) fn not_negative(setting: &'static str, value: f64) -> Result<()> {
+    if value >= 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Setting { setting, value, bound: "at least 0 and finite" })
+}
+
+/// `setting` is in [0, 1).
+pub(super) fn below_one(setting: &'static str, value: f64) -> Result<()> {
+    if (0.0..1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Setting { setting, value, bound: "at least 0 and below 1" })
+}

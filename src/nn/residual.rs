@@ -1,0 +1,55 @@
+//! A branch added to its input.
+
+use ndarray::{ArrayD, ArrayViewD};
+
+use super::{
+    Network,
+    layer::Backward,
+    shape::expect_shape,
+    trace::{Mode, Trace},
+};
+use crate::Result;
+
+/// A residual block (He et al. 2016), `y = x + branch(x)`: the branch is a network of its own, so networks are trees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Residual {
+    branch: Network,
+}
+
+impl Residual {
+    /// Adds this branch to its input.
+    pub fn new(branch: Network) -> Residual {
+        Residual { branch }
+    }
+
+    /// The branch.
+    pub fn branch(&self) -> &Network {
+        &self.branch
+    }
+
+    /// The branch, to be changed.
+    pub fn branch_mut(&mut self) -> &mut Network {
+        &mut self.branch
+    }
+
+    pub(super) fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let output = self.branch.output_shape(input)?;
+        expect_shape("output of a residual branch", input, &output).map(|()| output)
+    }
+
+    pub(super) fn forward(&self, x: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+        Ok(self.branch.evaluate(x.view())? + &x)
+    }
+
+    pub(super) fn trace(&self, x: ArrayViewD<'_, f32>, mode: Mode) -> Result<(ArrayD<f32>, Trace)> {
+        let trace = self.branch.run(x.to_owned(), mode)?;
+        Ok((&trace.output() + &x, trace))
+    }
+
+    /// `dx = dy + branch'(dy)`.
+    pub(super) fn backward(&self, trace: &Trace, dy: ArrayD<f32>, wants_input: bool) -> Result<Backward> {
+        let through = wants_input.then(|| dy.clone());
+        let (dx, parameters) = self.branch.propagate(trace, dy, wants_input)?;
+        Ok((through.zip(dx).map(|(through, dx)| through + dx), parameters))
+    }
+}
