@@ -11,20 +11,20 @@ use crate::{
 };
 
 /// The network sees 28x28 pixels; smaller images are enlarged.
-pub const SIDE: usize = 28;
+pub(crate) const SIDE: usize = 28;
 /// And tells ten classes apart.
-pub const CLASSES: usize = 10;
+pub(crate) const CLASSES: usize = 10;
 
 /// What the network learns from, and what it is judged by.
-pub struct Dataset {
-    pub name: String,
-    pub train: Data,
-    pub test: Data,
+pub(crate) struct Dataset {
+    pub(crate) name: String,
+    pub(crate) train: Data,
+    pub(crate) test: Data,
 }
 
 /// Loads the idx files of a folder (`train-images-idx3-ubyte` and so on), or its raw files
 /// (`NAME_images_u8_COUNTxPIXELS.bin`); all may end in `.gz`.
-pub fn load(folder: &Path) -> Result<Dataset, Problem> {
+pub(crate) fn load(folder: &Path) -> Result<Dataset, Problem> {
     match files::find(folder, "train-images-idx3-ubyte") {
         Some(_) => idx(folder),
         None => raw(folder),

@@ -11,21 +11,21 @@ use flate2::read::MultiGzDecoder;
 use crate::Problem;
 
 /// Grey images of one size, a byte a pixel.
-pub struct Images {
-    pub file: PathBuf,
-    pub count: usize,
-    pub height: usize,
-    pub width: usize,
-    pub pixels: Vec<u8>,
+pub(crate) struct Images {
+    pub(crate) file: PathBuf,
+    pub(crate) count: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) pixels: Vec<u8>,
 }
 
 /// The file of that name in a folder, or the same with `.gz`.
-pub fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+pub(crate) fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     [name.to_owned(), format!("{name}.gz")].into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
 /// Images of an idx file: a magic number, the count, the height and the width as big-endian u32, then the pixels.
-pub fn idx_images(file: PathBuf) -> Result<Images, Problem> {
+pub(crate) fn idx_images(file: PathBuf) -> Result<Images, Problem> {
     let mut bytes = open(&file)?;
     let [count, height, width] = idx_header(&mut *bytes, &file, 0x0803)?;
     let pixels = rest(&mut *bytes, &file, &[count, height, width])?;
@@ -33,14 +33,14 @@ pub fn idx_images(file: PathBuf) -> Result<Images, Problem> {
 }
 
 /// Labels of an idx file: a magic number and the count as big-endian u32, then a byte a label.
-pub fn idx_labels(file: &Path) -> Result<Vec<u8>, Problem> {
+pub(crate) fn idx_labels(file: &Path) -> Result<Vec<u8>, Problem> {
     let mut bytes = open(file)?;
     let [count] = idx_header(&mut *bytes, file, 0x0801)?;
     rest(&mut *bytes, file, &[count])
 }
 
 /// Square images of a raw file.
-pub fn raw_images(file: PathBuf, count: usize, pixels_each: usize) -> Result<Images, Problem> {
+pub(crate) fn raw_images(file: PathBuf, count: usize, pixels_each: usize) -> Result<Images, Problem> {
     let side = pixels_each.isqrt();
     if side * side != pixels_each {
         return Err(format!("{}: images of {pixels_each} pixels are not square", file.display()).into());
@@ -50,7 +50,7 @@ pub fn raw_images(file: PathBuf, count: usize, pixels_each: usize) -> Result<Ima
 }
 
 /// Labels of a raw file.
-pub fn raw_labels(file: &Path, count: usize) -> Result<Vec<u8>, Problem> {
+pub(crate) fn raw_labels(file: &Path, count: usize) -> Result<Vec<u8>, Problem> {
     rest(&mut *open(file)?, file, &[count])
 }
 

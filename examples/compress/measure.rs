@@ -8,7 +8,7 @@ use crate::Problem;
 const ROUNDS: usize = 15;
 
 /// Mean and sample standard deviation (0 for a single number).
-pub fn mean_and_sd(numbers: &[f64]) -> (f64, f64) {
+pub(crate) fn mean_and_sd(numbers: &[f64]) -> (f64, f64) {
     let n = numbers.len() as f64;
     let mean = numbers.iter().sum::<f64>() / n;
     let squares = numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
@@ -16,7 +16,7 @@ pub fn mean_and_sd(numbers: &[f64]) -> (f64, f64) {
 }
 
 /// Milliseconds of the fastest run of each of two, run in turns so that both meet the same machine.
-pub fn race<T>(
+pub(crate) fn race<T>(
     one: impl Fn() -> Result<T, tersor::Error>,
     other: impl Fn() -> Result<T, tersor::Error>,
 ) -> Result<(f64, f64), Problem> {

@@ -21,17 +21,17 @@ usage: cargo run --release --example compress -- [OPTIONS]
 ";
 
 /// What the user asked for.
-pub struct Options {
-    pub data: PathBuf,
-    pub epochs: Option<usize>,
-    pub seeds: usize,
-    pub json: Option<PathBuf>,
-    pub pictures: PathBuf,
+pub(crate) struct Options {
+    pub(crate) data: PathBuf,
+    pub(crate) epochs: Option<usize>,
+    pub(crate) seeds: usize,
+    pub(crate) json: Option<PathBuf>,
+    pub(crate) pictures: PathBuf,
 }
 
 impl Options {
     /// Reads the command line; nothing to do if it asks for help.
-    pub fn parse() -> Result<Option<Options>, Problem> {
+    pub(crate) fn parse() -> Result<Option<Options>, Problem> {
         let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut options = Options {
             data: crate_folder.join("data"),

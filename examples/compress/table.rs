@@ -13,28 +13,28 @@ use crate::Problem;
 
 /// One compressed network.
 #[derive(Serialize)]
-pub struct Row {
-    pub network: String,
-    pub technique: &'static str,
-    pub bits: u8,
-    pub sparsity: f64,
+pub(crate) struct Row {
+    pub(crate) network: String,
+    pub(crate) technique: &'static str,
+    pub(crate) bits: u8,
+    pub(crate) sparsity: f64,
     /// Percent of the test set, mean over the seeds.
-    pub accuracy: f64,
+    pub(crate) accuracy: f64,
     /// Sample standard deviation over the seeds; 0 for a single one.
-    pub accuracy_sd: f64,
+    pub(crate) accuracy_sd: f64,
     /// At rest, scales, codebooks and biases counted.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// How many times smaller than f32.
-    pub ratio: f64,
-    pub kernel: String,
+    pub(crate) ratio: f64,
+    pub(crate) kernel: String,
     /// Milliseconds for a batch.
-    pub ms: f64,
+    pub(crate) ms: f64,
     /// The same batch in f32, measured in turns.
     pub ms_f32: f64,
 }
 
 /// Rows, one below the other, with a gap where the bits change.
-pub struct Table<'a>(pub &'a [Row]);
+pub(crate) struct Table<'a>(pub(crate) &'a [Row]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +64,7 @@ impl fmt::Display for Table<'_> {
 }
 
 /// Writes the rows as an array of objects; the file is old or new, never in between.
-pub fn write_json(rows: &[Row], path: &Path) -> Result<(), Problem> {
+pub(crate) fn write_json(rows: &[Row], path: &Path) -> Result<(), Problem> {
     let json = serde_json::to_string_pretty(rows)? + "\n";
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
