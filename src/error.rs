@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::kernels::isa::Isa;
+
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -134,6 +136,16 @@ pub enum Error {
         name: String,
         /// What is wrong there.
         source: Box<Error>,
+    },
+    /// An instruction set that does not exist or that this machine lacks.
+    #[error(
+        "TERSOR_ISA = `{name}`, but this machine runs one of {available:?}; name one of these or unset the variable"
+    )]
+    Isa {
+        /// The name given.
+        name: String,
+        /// The sets that this machine has.
+        available: Vec<Isa>,
     },
     /// Training or calibration was cancelled by its progress callback.
     #[error("cancelled by the progress callback after {done} of {total} steps")]

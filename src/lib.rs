@@ -14,3 +14,4 @@ pub mod tensor;
 pub use error::{Error, Result};
 pub use quantize::Quantizer;
 pub use tensor::{QuantizedTensor, Weights};
+pub use kernels::isa::Isa;

@@ -2,6 +2,23 @@
 
 pub(crate) mod affine;
 pub(crate) mod codebook;
+mod depth;
+mod gemm;
 pub(crate) mod im2col;
+pub(crate) mod isa;
+mod kernel;
+
 pub(crate) mod pack;
+mod panels;
 pub(crate) mod parallel;
+mod quantize;
+pub(crate) mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(test)]
+mod battery;
+
+pub(crate) use depth::Depth;
+pub(crate) use panels::PackedInt8;
+pub(crate) use quantize::Activations;

@@ -1,0 +1,282 @@
+//! The blocked integer product: five loops around a kernel, as in BLIS (Van Zee and van de Geijn, 2015).
+//!
+//! Weights `w` are unsigned codes with a zero point for each output and group, activations `a` signed codes with one
+//! zero point. With the sums a kernel gives, a group's product is
+//!
+//! `sum (w - zero_w) (a - zero_a) = sum w a - zero_w * sum a - zero_a * (sum w - inputs * zero_w)`
+//!
+//! and an output is `scale_a * (sum over groups of scale_w * product) + bias`, added up in the order of the groups
+//! with one rounding an operation. So neither the instruction set nor the number of threads changes a bit.
+//!
+//! Panels are read from the second-level cache, where a row block of activations lies too; a tile goes down the whole
+//! depth of a group, so sums stay in registers and no partial results are stored.
+
+use std::ops::Range;
+
+use num_traits::{AsPrimitive, WrappingMul, WrappingSub};
+
+use super::{
+    isa::Job,
+    kernel::{EXACT_QUADS, Kernel, LANES, Lanes, Line, MAX_LINES, MAX_ROWS, Quad},
+    panels::{GridLine, PackedInt8},
+    parallel,
+    quantize::Activations,
+};
+use crate::error::{Error, Result};
+
+/// Bytes of activations in a row block: a quarter of the usual second-level cache.
+const ROW_BLOCK: usize = 1 << 18;
+
+/// Multiplications that are worth a piece of their own (some 50 microseconds).
+const PIECE: usize = 1 << 25;
+
+/// Rows for which reading the weights takes as long as multiplying by them.
+const ROWS_TO_READ: usize = 16;
+
+impl PackedInt8 {
+    /// `out = activations * weights^T + bias`, row-major, m by n.
+    ///
+    /// # Panics
+    /// If the depths differ, or `bias` or `out` have the wrong length.
+    pub(crate) fn matmul(&self, activations: &Activations, bias: Option<&[f32]>, out: &mut [f32]) {
+        self.product(activations, bias, out);
+    }
+
+    /// The integers `sum (w - zero_w) (a - zero_a)`, row-major, m by n: what [`PackedInt8::matmul`] scales if there is
+    /// one group.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if k and the zero points are so large that a sum may not fit 32 bits.
+    ///
+    /// # Panics
+    /// If the depths differ, or `out` has the wrong length.
+    pub(crate) fn matmul_i32(&self, activations: &Activations, out: &mut [i32]) -> Result<()> {
+        if !fits_i32(self.depth().k(), self.reach(), activations.reach()) {
+            let (k, reach) = (self.depth().k(), self.reach());
+            let what = format!("k = {k} products of weights up to {reach} from their zero point may exceed 32 bits");
+            return Err(Error::Conflict { what, remedy: "take the f32 product" });
+        }
+        self.product(activations, None, out);
+        Ok(())
+    }
+
+    fn product<T: Output>(&self, activations: &Activations, bias: Option<&[T]>, out: &mut [T]) {
+        assert_eq!(activations.depth(), self.depth());
+        assert_eq!(out.len(), activations.m() * self.n());
+        if !out.is_empty() {
+            self.isa().run(Product { weights: self, activations, bias, out });
+        }
+    }
+}
+
+/// Whether a sum of `k` products of factors up to `w` and `a` fits an `i32`, and with it all that leads there: what
+/// wraps on the way wraps back.
+fn fits_i32(k: usize, w: u32, a: u32) -> bool {
+    k as u128 * u128::from(w) * u128::from(a) <= i32::MAX as u128
+}
+
+struct Product<'a, T> {
+    weights: &'a PackedInt8,
+    activations: &'a Activations,
+    bias: Option<&'a [T]>,
+    out: &'a mut [T],
+}
+
+impl<T: Output> Job for Product<'_, T> {
+    type Output = ();
+
+    fn run<K: Kernel>(self, kernel: K) {
+        let Product { weights, activations, bias, out } = self;
+        let (m, n, depth) = (activations.m(), weights.n(), weights.depth());
+        let columns_in_panel = K::LINES * LANES;
+
+        // Row blocks of equal size, a multiple of the tile, that stay in the cache; then as many panels as make a
+        // piece worth its start.
+        let blocks = m.div_ceil((ROW_BLOCK / (4 * depth.quads().max(1))).max(K::ROWS));
+        let rows = m.div_ceil(blocks).next_multiple_of(K::ROWS);
+        let work = rows.max(ROWS_TO_READ) * columns_in_panel * 4 * depth.quads().max(1);
+        let panels = PIECE.div_ceil(work).min(weights.panels());
+
+        // LOOP 5 over row blocks and LOOP 4 over blocks of panels, in any order, on any thread.
+        let mut pieces: Vec<Piece<T>> = Vec::new();
+        for (block, out) in out.chunks_mut(rows * n).enumerate() {
+            let first = pieces.len();
+            let starts = (0..weights.panels()).step_by(panels);
+            pieces.extend(starts.map(|panel| Piece {
+                row: block * rows,
+                panels: panel..(panel + panels).min(weights.panels()),
+                out: Vec::with_capacity(rows),
+            }));
+            for row in out.chunks_mut(n) {
+                let parts = row.chunks_mut(panels * columns_in_panel);
+                pieces[first..].iter_mut().zip(parts).for_each(|(piece, part)| piece.out.push(part));
+            }
+        }
+        let mut bias_lines = vec![[T::default(); LANES]; weights.panels() * K::LINES];
+        if let Some(bias) = bias {
+            bias_lines.as_flattened_mut()[..n].copy_from_slice(bias);
+        }
+        let exact = fits_i32(depth.group_size(), weights.reach(), activations.reach())
+            && depth.group_size().div_ceil(4) <= EXACT_QUADS;
+        parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
+            for piece in pieces {
+                kernel.vectorize(
+                    #[inline(always)]
+                    || match exact {
+                        true => piece.run::<K, i32>(kernel, weights, activations, &bias_lines),
+                        false => piece.run::<K, i64>(kernel, weights, activations, &bias_lines),
+                    },
+                );
+            }
+        });
+    }
+}
+
+/// The part of the output where a row block meets a block of panels.
+struct Piece<'a, T> {
+    row: usize,
+    panels: Range<usize>,
+    /// A slice for each row.
+    out: Vec<&'a mut [T]>,
+}
+
+impl<T: Output> Piece<'_, T> {
+    #[inline(always)]
+    fn run<K: Kernel, P: Integer>(
+        &mut self,
+        kernel: K,
+        weights: &PackedInt8,
+        activations: &Activations,
+        bias: &[Lanes<T>],
+    ) {
+        let mut sums = [[P::from(0); LANES]; MAX_LINES];
+        let mut totals = [[T::default(); LANES]; MAX_LINES];
+        // LOOP 3 over panels: the weights of one stay near.
+        for panel in self.panels.clone() {
+            let column = (panel - self.panels.start) * K::LINES * LANES;
+            let bias = &bias[panel * K::LINES..][..K::LINES];
+            // LOOP 2 over tiles of rows.
+            for (tile, out) in self.out.chunks_mut(K::ROWS).enumerate() {
+                let first = self.row + tile * K::ROWS;
+                totals = [[T::default(); LANES]; MAX_LINES];
+                // LOOP 1 over the groups of the depth; the kernel goes down each.
+                for group in 0..weights.depth().groups() {
+                    let (_, quads) = weights.depth().group(group);
+                    let mut rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
+                    for (row, index) in rows.iter_mut().zip(first..first + out.len()) {
+                        *row = activations.quads(index, quads.clone());
+                    }
+                    P::tile(kernel, &rows[..out.len()], weights.lines(panel, quads), &mut sums);
+                    for (line, grid) in weights.grid(panel, group).iter().enumerate() {
+                        let correction = Correction::new(grid, weights.depth().group(group).0.len(), activations);
+                        for row in 0..out.len() {
+                            let at = row * K::LINES + line;
+                            let row_sum = P::from(activations.row_sum(first + row, group));
+                            for lane in 0..LANES {
+                                let product = correction.apply(sums[at][lane], row_sum, lane);
+                                totals[at][lane] = totals[at][lane].add(grid.scale[lane], product);
+                            }
+                        }
+                    }
+                }
+                for ((row, out), totals) in (first..).zip(out).zip(totals.chunks(K::LINES)) {
+                    let (scale, out) = (activations.scale(row), &mut out[column..]);
+                    for ((out, total), bias) in out.chunks_mut(LANES).zip(totals).zip(bias) {
+                        let mut y = *total;
+                        y.iter_mut().zip(bias).for_each(|(y, bias)| *y = y.finish(scale, *bias));
+                        match out.first_chunk_mut() {
+                            Some(out) => *out = y,
+                            None => out.copy_from_slice(&y[..out.len()]),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The rank-one terms that zero points add to a group's sums of sixteen outputs.
+struct Correction<P> {
+    zero: Lanes<P>,
+    of_zero_a: Lanes<P>,
+}
+
+impl<P: Integer> Correction<P> {
+    #[inline(always)]
+    fn new(grid: &GridLine, inputs: usize, activations: &Activations) -> Correction<P> {
+        let (inputs, zero_a) = (P::from(inputs as i32), P::from(activations.zero()));
+        let zero = grid.zero.map(P::from);
+        let of_zero_a = std::array::from_fn(|lane| {
+            let sum = P::from(grid.code_sum[lane]).wrapping_sub(&inputs.wrapping_mul(&zero[lane]));
+            zero_a.wrapping_mul(&sum)
+        });
+        Correction { zero, of_zero_a }
+    }
+
+    #[inline(always)]
+    fn apply(&self, sum: P, row_sum: P, lane: usize) -> P {
+        sum.wrapping_sub(&self.zero[lane].wrapping_mul(&row_sum)).wrapping_sub(&self.of_zero_a[lane])
+    }
+}
+
+/// An integer wide enough for a group's product.
+trait Integer: From<i32> + WrappingMul + WrappingSub + AsPrimitive<f32> + AsPrimitive<i32> {
+    /// [`Kernel::tile`] for any number of quads.
+    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<Self>]);
+}
+
+impl Integer for i32 {
+    #[inline(always)]
+    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+        kernel.tile(rows, panel, sums);
+    }
+}
+
+impl Integer for i64 {
+    #[inline(always)]
+    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i64>]) {
+        sums.fill([0; LANES]);
+        for (part, panel) in panel.chunks(EXACT_QUADS * K::LINES).enumerate() {
+            let start = part * EXACT_QUADS;
+            let mut of_rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
+            for (of_row, row) in of_rows.iter_mut().zip(rows) {
+                *of_row = &row[start..row.len().min(start + EXACT_QUADS)];
+            }
+            let mut partial = [[0; LANES]; MAX_LINES];
+            kernel.tile(&of_rows[..rows.len()], panel, &mut partial);
+            for (sum, partial) in sums.as_flattened_mut().iter_mut().zip(partial.as_flattened()) {
+                *sum += i64::from(*partial);
+            }
+        }
+    }
+}
+
+/// What the products add up to.
+trait Output: Copy + Default + Send + Sync {
+    fn add<P: Integer>(self, scale: f32, product: P) -> Self;
+    fn finish(self, scale: f32, bias: Self) -> Self;
+}
+
+impl Output for f32 {
+    #[inline(always)]
+    fn add<P: Integer>(self, scale: f32, product: P) -> f32 {
+        self + scale * AsPrimitive::<f32>::as_(product)
+    }
+
+    #[inline(always)]
+    fn finish(self, scale: f32, bias: f32) -> f32 {
+        self * scale + bias
+    }
+}
+
+impl Output for i32 {
+    #[inline(always)]
+    fn add<P: Integer>(self, _: f32, product: P) -> i32 {
+        self.wrapping_add(product.as_())
+    }
+
+    #[inline(always)]
+    fn finish(self, _: f32, _: i32) -> i32 {
+        self
+    }
+}

@@ -1,0 +1,42 @@
+//! What an instruction set brings to the integer product: its tile, and a few constants.
+
+/// Outputs in a [`Line`].
+pub(super) const LANES: usize = 16;
+
+/// Four consecutive activations of a row.
+pub(super) type Quad = [i8; 4];
+
+/// The weights of sixteen outputs for four consecutive inputs: a cache line, and a full register.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(super) struct Line(pub(super) [[u8; 4]; LANES]);
+
+/// One number for each of sixteen outputs.
+pub(super) type Lanes<T> = [T; LANES];
+
+/// The most rows, and lines of sums (`ROWS * LINES`), that a tile may have.
+pub(super) const MAX_ROWS: usize = 8;
+pub(super) const MAX_LINES: usize = 24;
+
+/// Inputs (in quads) whose products surely fit an `i32`: 255 * 128 * 4 * 16384 < 2^31.
+pub(super) const EXACT_QUADS: usize = 1 << 14;
+
+/// The innermost part of the integer product on one instruction set.
+///
+/// A value can be made only where the machine was found to have the instructions.
+pub(super) trait Kernel: Copy + Send + Sync {
+    /// Rows of activations in a tile ("mr").
+    const ROWS: usize;
+    /// Lines of weights in a tile and in a panel ("nr" is sixteen times that).
+    const LINES: usize;
+
+    /// Runs `f` compiled for this instruction set, provided that it is inlined: mark what it calls `inline(always)`.
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
+
+    /// `sums[row * LINES + line][lane]` = sum over all quads and their four places of activation times weight.
+    ///
+    /// - `rows`: 1 to `ROWS` rows of activations, of one length, at most [`EXACT_QUADS`];
+    /// - `panel`: `LINES` lines for each quad;
+    /// - `sums`: `LINES` lines for each row, all overwritten.
+    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]);
+}

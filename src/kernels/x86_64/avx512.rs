@@ -1,0 +1,89 @@
+//! AVX-512 with VNNI: sixteen outputs times four inputs an instruction, exact.
+
+use std::arch::x86_64::*;
+
+use super::word;
+use crate::kernels::kernel::{Kernel, Lanes, Line, Quad};
+
+/// AVX-512 F, BW, DQ, VL and VNNI: Intel since Cascade Lake, AMD since Zen 4.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::kernels) struct Avx512Vnni(());
+
+impl Avx512Vnni {
+    pub(in crate::kernels) fn detect() -> Option<Avx512Vnni> {
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
+        found.then_some(Avx512Vnni(()))
+    }
+}
+
+/// Three lines of 48 outputs: 24 accumulators, 3 weights and a broadcast fill 28 of the 32 registers.
+const LINES: usize = 3;
+
+impl Kernel for Avx512Vnni {
+    const ROWS: usize = 8;
+    const LINES: usize = LINES;
+
+    #[inline(always)]
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        fn run<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { run(f) }
+    }
+
+    #[inline(always)]
+    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            match rows.len() {
+                1 => tile::<1>(rows, panel, sums),
+                2 => tile::<2>(rows, panel, sums),
+                3 => tile::<3>(rows, panel, sums),
+                4 => tile::<4>(rows, panel, sums),
+                5 => tile::<5>(rows, panel, sums),
+                6 => tile::<6>(rows, panel, sums),
+                7 => tile::<7>(rows, panel, sums),
+                _ => tile::<8>(rows, panel, sums),
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let quads = panel.len() / LINES;
+    let rows: [&[Quad]; R] = std::array::from_fn(|row| &rows[row][..quads]);
+    let mut acc = [[_mm512_setzero_si512(); LINES]; R];
+    for (quad, lines) in panel.chunks_exact(LINES).enumerate() {
+        let weights: [_; LINES] = std::array::from_fn(|line| load(&lines[line]));
+        for (acc, row) in acc.iter_mut().zip(rows) {
+            let a = _mm512_set1_epi32(word(row[quad]));
+            for (acc, weights) in acc.iter_mut().zip(weights) {
+                *acc = _mm512_dpbusd_epi32(*acc, weights, a);
+            }
+        }
+    }
+    for (sums, acc) in sums.iter_mut().zip(acc.as_flattened()) {
+        store(sums, *acc);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(line: &Line) -> __m512i {
+    // SAFETY: a line is 64 bytes, aligned to 64.
+    unsafe { _mm512_load_si512(std::ptr::from_ref(line).cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(lanes: &mut Lanes<i32>, value: __m512i) {
+    // SAFETY: the lanes are 64 bytes.
+    unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), value) }
+}

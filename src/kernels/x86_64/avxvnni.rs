@@ -1,0 +1,74 @@
+//! AVX-VNNI: eight outputs times four inputs an instruction, exact, in 256-bit registers.
+
+use std::arch::x86_64::*;
+
+use super::{store, word};
+use crate::kernels::kernel::{Kernel, Lanes, Line, Quad};
+
+/// AVX2 with VEX-encoded VNNI: Intel since Alder Lake, AMD since Zen 5.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::kernels) struct AvxVnni(());
+
+impl AvxVnni {
+    pub(in crate::kernels) fn detect() -> Option<AvxVnni> {
+        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni");
+        found.then_some(AvxVnni(()))
+    }
+}
+
+impl Kernel for AvxVnni {
+    /// 12 accumulators, 2 weights and a broadcast fill 15 of the 16 registers.
+    const ROWS: usize = 6;
+    const LINES: usize = 1;
+
+    #[inline(always)]
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,avxvnni")]
+        fn run<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { run(f) }
+    }
+
+    #[inline(always)]
+    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            match rows.len() {
+                1 => tile::<1>(rows, panel, sums),
+                2 => tile::<2>(rows, panel, sums),
+                3 => tile::<3>(rows, panel, sums),
+                4 => tile::<4>(rows, panel, sums),
+                5 => tile::<5>(rows, panel, sums),
+                _ => tile::<6>(rows, panel, sums),
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,avxvnni")]
+fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let rows: [&[Quad]; R] = std::array::from_fn(|row| &rows[row][..panel.len()]);
+    let mut acc = [[_mm256_setzero_si256(); 2]; R];
+    for (quad, line) in panel.iter().enumerate() {
+        let weights = load(line);
+        for (acc, row) in acc.iter_mut().zip(rows) {
+            let a = _mm256_set1_epi32(word(row[quad]));
+            for (acc, weights) in acc.iter_mut().zip(weights) {
+                *acc = _mm256_dpbusd_avx_epi32(*acc, weights, a);
+            }
+        }
+    }
+    for (sums, acc) in sums.iter_mut().zip(acc) {
+        store(sums, acc);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(line: &Line) -> [__m256i; 2] {
+    let halves = line.0.as_ptr().cast::<__m256i>();
+    // SAFETY: a line is 64 bytes, aligned to 64.
+    unsafe { [_mm256_load_si256(halves), _mm256_load_si256(halves.add(1))] }
+}
