@@ -30,6 +30,7 @@ fn run() -> Result<(), Problem> {
             ("k-means", Box::new(Quantizer::kmeans(bits))),
             ("quantile", Box::new(Quantizer::quantile(bits))),
             ("power of two", Box::new(Quantizer::power_of_two(bits))),
+            ("adaptive", Box::new(Quantizer::adaptive(bits))),
         ];
         for (name, q) in all {
             let t = Instant::now();
@@ -62,8 +63,9 @@ fn run() -> Result<(), Problem> {
             ("k-means", (Quantizer::kmeans(bits)).apply(&w)?),
             ("quantile", (Quantizer::quantile(bits)).apply(&w)?),
             ("power of two", (Quantizer::power_of_two(bits)).apply(&w)?),
+            ("adaptive", (Quantizer::adaptive(bits)).apply(&w)?),
     ];
-    svg::save(options.pictures.join("levels.svg"), &pictures::weights_and_levels("First layer's weights at 3 bits", w, &schemes))?;
+    svg::save(options.pictures.join("levels.svg"), &pictures::weights_and_levels("The first layer's 50176 weights, and the levels that schemes chose for them at 3 bits", w, &schemes))?;
     if let Some(p) = options.json { table::write_json(&rows, &p)?; }
     Ok(())
 }

@@ -74,11 +74,12 @@ impl Axes {
             rows.iter().map(of).fold(ends, |(low, high), x| (low.min(x), high.max(x)))
         };
         let (small, large) = range(&|row| (row.bytes as f64).ln());
-        let (least, most) = range(&|row| log_error(row.accuracy));
+        let (least, _) = range(&|row| log_error(row.accuracy + row.accuracy_sd));
+        let (_, most) = range(&|row| log_error(row.accuracy));
         Axes {
             corner,
-            x: Scale { numbers: (small - 0.2, large + 0.12), pixels: (corner.0, corner.0 + PANEL.0) },
-            y: Scale { numbers: (least - 0.5, most + 0.15), pixels: (corner.1, corner.1 + PANEL.1) },
+            x: Scale { numbers: (small, large), pixels: (corner.0 + 28.0, corner.0 + PANEL.0 - 18.0) },
+            y: Scale { numbers: (least, most), pixels: (corner.1 + 22.0, corner.1 + PANEL.1 - 10.0) },
         }
     }
 
@@ -145,11 +146,14 @@ impl Axes {
             picture.append(line((x, high), (x, low), colour, 1.2).set("stroke-opacity", 0.7));
         }
         self.draw_series(picture, series, colour, 2.4);
+        // The smallest is where the line climbs: its label goes beside it, the others above.
+        let smallest = series.iter().map(|row| row.bytes).min().filter(|_| series.len() > 1);
         for row in series {
             let (x, y) = self.at(row);
-            let end = self.y.at(log_error(row.accuracy + row.accuracy_sd)).clamp(top, y);
-            let label = text(x, (end - 6.0).min(y - 8.0), &row.bits.to_string(), 12.0).set("text-anchor", "middle");
-            picture.append(label.set("fill", INK).set("font-weight", "bold"));
+            let end = self.y.at(log_error(row.accuracy + row.accuracy_sd));
+            let (x, y) = if Some(row.bytes) == smallest { (x - 11.0, y + 4.0) } else { (x, (end - 5.0).min(y - 8.0)) };
+            let label = text(x, y, &row.bits.to_string(), 12.0).set("text-anchor", "middle");
+            picture.append(label.set("font-weight", "bold"));
         }
     }
 }

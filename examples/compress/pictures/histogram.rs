@@ -11,35 +11,47 @@ const LEFT: f64 = 190.0;
 const TOP: f64 = 84.0;
 const ROW: f64 = 30.0;
 const BINS: usize = 140;
+/// Right ends of the columns of numbers.
+const COLUMNS: [f64; 2] = [LEFT + PLOT.0 + 110.0, LEFT + PLOT.0 + 190.0];
+/// Width of a level's mark.
+const MARK: f64 = 2.5;
 
 /// One scheme's row: its name, and the weights quantized by it.
 pub(crate) type Quantized = (&'static str, QuantizedTensor);
 
-/// Draws the weights and the levels of each scheme. Where channels or groups have levels of their own, all are drawn, and
-/// are the darker the more of them fall together.
+/// Draws the weights and the levels of each scheme, with what they cost and how close they come.
 pub(crate) fn weights_and_levels(title: &str, weights: ArrayViewD<'_, f32>, schemes: &[Quantized]) -> Document {
-    let reach = weights.iter().fold(0f32, |reach, w| reach.max(w.abs()));
-    let reach = f64::from(reach) * 1.04;
+    let levels: Vec<_> = schemes.iter().map(|(_, quantized)| levels(quantized)).collect();
+    let reach = weights.iter().chain(levels.iter().flatten()).fold(0f32, |reach, w| reach.max(w.abs()));
+    let reach = f64::from(reach) * 1.03;
     let x = Scale { numbers: (-reach, reach), pixels: (LEFT, LEFT + PLOT.0) };
-    let bottom = TOP + PLOT.1;
-    let end = bottom + 30.0 + ROW * schemes.len() as f64;
-    let mut picture = sheet(LEFT + PLOT.0 + 110.0, end + 56.0, title, "Below: the levels that each scheme chose.");
+    let rows = TOP + PLOT.1 + 34.0;
+    let end = rows + ROW * schemes.len() as f64;
+    let subtitle = "Where channels or groups have levels of their own, a mark is the darker the more of them fall on it.";
+    let mut picture = sheet(COLUMNS[1] + 24.0, end + 58.0, title, subtitle);
     draw_histogram(&mut picture, &weights, x);
-    picture.append(
-        text(LEFT + PLOT.0 + 90.0, bottom + 16.0, "SQNR (dB)", 12.0).set("text-anchor", "end").set("fill", GREY),
-    );
-    for (row, (name, quantized)) in schemes.iter().enumerate() {
-        let y = bottom + 30.0 + ROW * row as f64;
-        picture.append(text(LEFT - 14.0, y + ROW / 2.0 + 4.0, name, 13.0).set("text-anchor", "end"));
-        draw_levels(&mut picture, quantized, (y, colour(name)), x);
-        if let Ok(distortion) = quantized.distortion(&weights) {
-            let decibels = format!("{:.1}", distortion.sqnr_db);
-            let at = (LEFT + PLOT.0 + 90.0, y + ROW / 2.0 + 4.0);
-            picture.append(text(at.0, at.1, &decibels, 13.0).set("text-anchor", "end"));
+    for (column, title) in COLUMNS.into_iter().zip(["bits per weight", "SQNR (dB)"]) {
+        picture.append(text(column, rows - 14.0, title, 12.0).set("text-anchor", "end").set("fill", GREY));
+    }
+    for (row, ((name, quantized), levels)) in schemes.iter().zip(&levels).enumerate() {
+        let middle = rows + ROW * (row as f64 + 0.5);
+        picture.append(text(LEFT - 14.0, middle + 4.0, name, 13.0).set("text-anchor", "end"));
+        draw_levels(&mut picture, levels, middle, colour(name), x);
+        let sqnr = quantized.distortion(&weights).map_or(f64::NAN, |distortion| distortion.sqnr_db);
+        for (column, number) in COLUMNS.into_iter().zip([quantized.bits_per_weight(), sqnr]) {
+            picture.append(text(column, middle + 4.0, &format!("{number:.2}"), 13.0).set("text-anchor", "end"));
         }
     }
     draw_axis(&mut picture, reach, end, x);
     picture
+}
+
+/// The levels that weights lie on, in order.
+fn levels(quantized: &QuantizedTensor) -> Vec<f32> {
+    let mut levels: Vec<f32> = quantized.dequantize().into_iter().collect();
+    levels.sort_by(f32::total_cmp);
+    levels.dedup();
+    levels
 }
 
 fn draw_histogram(picture: &mut Document, weights: &ArrayViewD<'_, f32>, x: Scale) {
@@ -71,24 +83,22 @@ fn draw_histogram(picture: &mut Document, weights: &ArrayViewD<'_, f32>, x: Scal
     );
 }
 
-fn draw_levels(picture: &mut Document, quantized: &QuantizedTensor, (y, colour): (f64, &str), x: Scale) {
-    picture.append(line((LEFT, y + ROW / 2.0), (LEFT + PLOT.0, y + ROW / 2.0), PALE, 0.6));
-    let mut levels: Vec<f32> = quantized.dequantize().into_iter().collect();
-    levels.sort_by(f32::total_cmp);
-    levels.dedup();
-    let one_table = levels.len() <= 1 << quantized.bits();
-    let opacity = if one_table { 1.0 } else { 0.12 };
-    // Levels within half a pixel are one mark.
-    let mut last = f64::NEG_INFINITY;
-    for level in levels {
-        let at = x.at(f64::from(level));
-        if at - last >= 0.5 {
-            last = at;
-            picture.append(
-                line((at, y + 6.0), (at, y + ROW - 6.0), colour, if one_table { 2.5 } else { 1.0 })
-                    .set("stroke-opacity", opacity),
-            );
+fn draw_levels(picture: &mut Document, levels: &[f32], middle: f64, colour: &str, x: Scale) {
+    picture.append(line((LEFT, middle), (LEFT + PLOT.0, middle), PALE, 0.6));
+    // (place in units of the mark's width, levels there)
+    let mut marks: Vec<(i32, u32)> = Vec::new();
+    for place in levels.iter().map(|level| (x.at(f64::from(*level)) / MARK).round() as i32) {
+        match marks.last_mut() {
+            Some((last, count)) if *last == place => *count += 1,
+            _ => marks.push((place, 1)),
         }
+    }
+    let most = marks.iter().map(|(_, count)| *count).max().unwrap_or(1);
+    for (place, count) in marks {
+        let opacity = 0.15 + 0.85 * f64::from(count) / f64::from(most);
+        let at = f64::from(place) * MARK;
+        let mark = line((at, middle - 9.0), (at, middle + 9.0), colour, MARK);
+        picture.append(mark.set("stroke-opacity", (opacity * 100.0).round() / 100.0));
     }
 }
 
