@@ -124,7 +124,8 @@ impl Compressed {
     /// [`Error::UnknownName`] unless it is a linear layer or a convolution; what is wrong with a static grid.
     pub fn set_activations(&mut self, layer: &str, activations: Activations) -> Result<()> {
         activations.validate()?;
-        let known: Vec<String> = self.weights().iter().filter_map(|w| w.strip_suffix(".weight").map(str::to_owned)).collect();
+        let known: Vec<String> =
+            self.weights().iter().filter_map(|w| w.strip_suffix(".weight").map(str::to_owned)).collect();
         if !known.iter().any(|name| name == layer) {
             return Err(Error::UnknownName { name: layer.to_owned(), known });
         }

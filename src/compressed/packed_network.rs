@@ -33,14 +33,14 @@ impl PackedNetwork {
     }
 
     fn of(compressed: &Compressed, structure: &Structure, prefix: &str) -> Result<PackedNetwork> {
-        let step = |name: &str, kind: &Kind| {
+        let step = |name: &str, kind: &Kind| -> Result<Step> {
             let bias = |has: bool| -> Result<Option<Array1<f32>>> {
                 let bias = has.then(|| compressed.tensors.floats(&join(name, "bias"))).transpose()?;
                 Ok(bias.and_then(|bias| bias.into_dimensionality::<Ix1>().ok()))
             };
             Ok(match (kind, compressed.quantized(name)) {
                 (Kind::Linear { bias: has }, Some(q)) => {
-                    let packed = PackedWeights::new(q)?.with_activations(compressed.activations(name))?;
+                    let packed = PackedWeights::with(q, compressed.activations(name))?;
                     Step::Linear(Box::new(packed.with_bias(bias(*has)?)?))
                 }
                 (Kind::Conv2d { stride, padding, dilation, groups, bias: has }, Some(q)) => {

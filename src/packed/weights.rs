@@ -1,16 +1,18 @@
 //! A weight ready to multiply.
 
-use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Axis, Data, DataMut, Ix2, IxDyn};
+use std::{ops::Range, sync::Arc};
+
+use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Data, DataMut, Dimension, Ix2, IxDyn};
 
 use super::{
     Activations,
     choose::{Choice, choose},
-    decoded,
+    decoded::Decoded,
 };
 use crate::{
     error::{Error, Result},
-    kernels::isa::Isa,
-    tensor::QuantizedTensor,
+    kernels::{self, Depth, Fixed, PackedInt8, isa::Isa},
+    tensor::{Grid, QuantizedTensor},
 };
 
 /// A quantized weight packed for the kernel that suits it: `y = x W^T + b`.
@@ -40,4 +42,233 @@ pub struct PackedWeights {
     inputs: usize,
     bias: Option<Array1<f32>>,
     packed: Packed,
+}
+
+#[derive(Clone, Debug)]
+enum Packed {
+    Int8 { weights: PackedInt8, depth: Depth, isa: Isa, activations: Activations },
+    Decoded(Decoded),
+}
+
+impl PackedWeights {
+    /// Packs a weight of shape (outputs, ..), its other axes taken together as the inputs; inputs rounded dynamically
+    /// where the kernel works on integers.
+    ///
+    /// # Errors
+    /// [`Error::Rank`] for fewer than two axes; [`Error::Isa`] if `TERSOR_ISA` asks for instructions that the machine
+    /// lacks.
+    pub fn new(weights: &QuantizedTensor) -> Result<Self> {
+        PackedWeights::with(weights, Activations::Dynamic)
+    }
+
+    /// As [`new`](PackedWeights::new), with a choice of how inputs are taken.
+    ///
+    /// # Errors
+    /// As [`new`](PackedWeights::new), and [`Error::Setting`] for a static grid that is not one.
+    pub fn with(weights: &QuantizedTensor, activations: Activations) -> Result<Self> {
+        let outputs = weights.shape().first().copied().unwrap_or(0);
+        PackedWeights::rows(&Arc::new(weights.clone()), 0..outputs, activations)
+    }
+
+    /// Packs some of the outputs.
+    pub(super) fn rows(weights: &Arc<QuantizedTensor>, rows: Range<usize>, activations: Activations) -> Result<Self> {
+        if weights.shape().len() < 2 {
+            let found = weights.shape().to_vec();
+            return Err(Error::Rank { what: "a weight to be packed", expected: "2 or more", found });
+        }
+        activations.validate()?;
+        let (outputs, inputs) = (rows.len(), weights.shape()[1..].iter().product());
+        let packed = match choose(weights, &activations) {
+            Choice::Int8 { group_size } => int8(weights, rows, inputs, group_size, activations)?,
+            Choice::Decoded => Packed::Decoded(Decoded::new(weights.clone(), rows, inputs)),
+        };
+        Ok(PackedWeights { outputs, inputs, bias: None, packed })
+    }
+
+    /// Adds a bias to every row of the result; `None` takes it away.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless it has one number an output, [`Error::NotFinite`].
+    pub fn with_bias(mut self, bias: impl Into<Option<Array1<f32>>>) -> Result<Self> {
+        let bias = bias.into();
+        if let Some(bias) = &bias {
+            if bias.len() != self.outputs {
+                let (expected, found) = (vec![self.outputs], vec![bias.len()]);
+                return Err(Error::Shape { what: "the bias", expected, found });
+            }
+            if let Some((index, value)) = bias.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+                return Err(Error::NotFinite { what: "the bias", index, value: f64::from(*value) });
+            }
+        }
+        self.bias = bias;
+        Ok(self)
+    }
+
+    /// Columns of the result.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Columns that an input must have.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// The kernel that runs: `int8-` and its instruction set, or `decoded-f32`.
+    pub fn kernel(&self) -> &'static str {
+        match &self.packed {
+            Packed::Int8 { isa, .. } => match isa.name() {
+                "avx512vnni" => "int8-avx512vnni",
+                "avxvnni" => "int8-avxvnni",
+                "avx2" => "int8-avx2",
+                _ => "int8-scalar",
+            },
+            Packed::Decoded(_) => "decoded-f32",
+        }
+    }
+
+    /// Bytes in memory while running.
+    pub fn nbytes(&self) -> usize {
+        let weights = match &self.packed {
+            Packed::Int8 { weights, .. } => weights.nbytes(),
+            Packed::Decoded(decoded) => decoded.nbytes(),
+        };
+        weights + 4 * self.bias.as_ref().map_or(0, Array1::len)
+    }
+
+    /// `x W^T + b`, for `x` of shape (rows, inputs): a result of shape (rows, outputs).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` has another number of columns; [`Error::NotFinite`] for NaN or an infinity that an integer
+    /// kernel would have to round.
+    pub fn matmul<S: Data<Elem = f32>>(&self, x: &ArrayBase<S, Ix2>) -> Result<Array2<f32>> {
+        let mut y = Array2::zeros((x.nrows(), self.outputs));
+        self.run(x.view(), y.view_mut())?;
+        Ok(y)
+    }
+
+    /// As [`matmul`](PackedWeights::matmul), into an array of shape (rows, outputs).
+    ///
+    /// # Errors
+    /// As [`matmul`](PackedWeights::matmul), and [`Error::Shape`] if `y` has another shape.
+    pub fn matmul_into<S, T>(&self, x: &ArrayBase<S, Ix2>, y: &mut ArrayBase<T, Ix2>) -> Result<()>
+    where
+        S: Data<Elem = f32>,
+        T: DataMut<Elem = f32>,
+    {
+        self.run(x.view(), y.view_mut())
+    }
+
+    /// The exact integers `sum (w - zero_w) (a - zero_a)` of the 8-bit codes, before any scale.
+    ///
+    /// # Errors
+    /// As [`matmul`](PackedWeights::matmul); [`Error::Conflict`] if the weight does not run on integers with one scale an
+    /// output, or if a sum may not fit 32 bits.
+    pub fn matmul_i32<S: Data<Elem = f32>>(&self, x: &ArrayBase<S, Ix2>) -> Result<Array2<i32>> {
+        let mut y = Array2::zeros((x.nrows(), self.outputs));
+        self.check(x.ncols(), x.nrows(), y.dim())?;
+        match &self.packed {
+            Packed::Int8 { weights, depth, isa, activations } if depth.groups() <= 1 => {
+                let x = x.as_standard_layout();
+                let a = round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?;
+                weights.matmul_i32(&a, y.as_slice_mut().unwrap_or_default())?;
+                Ok(y)
+            }
+            _ => Err(Error::Conflict {
+                what: format!("{} has no integer sums with one scale an output", self.kernel()),
+                remedy: "take matmul, or quantize per tensor or per channel",
+            }),
+        }
+    }
+
+    /// As [`matmul`](PackedWeights::matmul) over the last axis of an array of any rank.
+    pub(crate) fn matmul_last_axis<S, D>(&self, x: &ArrayBase<S, D>) -> Result<ArrayD<f32>>
+    where
+        S: Data<Elem = f32>,
+        D: Dimension,
+    {
+        let columns = x.shape().last().copied().unwrap_or(0);
+        if columns != self.inputs || x.ndim() == 0 {
+            let found = x.shape().to_vec();
+            return Err(Error::Shape { what: "the input (its last axis)", expected: vec![self.inputs], found });
+        }
+        let rows = x.shape()[..x.ndim() - 1].iter().product();
+        let mut shape = x.shape().to_vec();
+        shape[x.ndim() - 1] = self.outputs;
+        let x = x.as_standard_layout();
+        let flat = ArrayView2::from_shape((rows, columns), x.as_slice().unwrap_or_default());
+        let y = self.matmul(&flat.map_err(|_| Error::Empty { what: "the input" })?)?;
+        y.into_shape_with_order(IxDyn(&shape)).map_err(|_| Error::Empty { what: "the input" })
+    }
+
+    fn check(&self, columns: usize, rows: usize, y: (usize, usize)) -> Result<()> {
+        if columns != self.inputs {
+            let (expected, found) = (vec![rows, self.inputs], vec![rows, columns]);
+            return Err(Error::Shape { what: "the input", expected, found });
+        }
+        if y != (rows, self.outputs) {
+            let (expected, found) = (vec![rows, self.outputs], vec![y.0, y.1]);
+            return Err(Error::Shape { what: "the output", expected, found });
+        }
+        Ok(())
+    }
+
+    fn run(&self, x: ArrayView2<'_, f32>, mut y: ArrayViewMut2<'_, f32>) -> Result<()> {
+        self.check(x.ncols(), x.nrows(), y.dim())?;
+        match &self.packed {
+            Packed::Decoded(decoded) => decoded.matmul(x, self.bias.as_ref(), y),
+            Packed::Int8 { weights, depth, isa, activations } => {
+                let bias = self.bias.as_ref().and_then(|bias| bias.as_slice());
+                let x = x.as_standard_layout();
+                let a = round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?;
+                match y.as_slice_mut() {
+                    Some(y) => weights.matmul(&a, bias, y),
+                    None => {
+                        let mut dense = Array2::zeros(y.dim());
+                        weights.matmul(&a, bias, dense.as_slice_mut().unwrap_or_default());
+                        y.assign(&dense);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Inputs as 8-bit codes.
+fn round(isa: Isa, x: &[f32], rows: usize, depth: Depth, activations: &Activations) -> Result<kernels::Activations> {
+    match activations {
+        Activations::Static { scale, zero_point } => {
+            kernels::Activations::fixed(isa, x, rows, depth, Fixed { scale: *scale, zero: *zero_point as i8 })
+        }
+        Activations::Dynamic | Activations::Float => kernels::Activations::dynamic(isa, x, rows, depth),
+    }
+}
+
+fn int8(
+    q: &QuantizedTensor,
+    rows: Range<usize>,
+    inputs: usize,
+    group_size: usize,
+    activations: Activations,
+) -> Result<Packed> {
+    let isa = Isa::detect()?;
+    let depth = Depth::new(inputs, group_size.max(1))?;
+    let Grid::Affine { scale, zero_point, lowest, .. } = q.grid() else {
+        return Err(Error::Conflict { what: "a codebook has no integers".to_owned(), remedy: "decode it" });
+    };
+    let mut codes = vec![0; rows.len() * inputs];
+    q.codes().unpack8(rows.start * inputs, &mut codes);
+    // One scale for all, one an output, or one for each group of an output's inputs.
+    let (whole, per_output) = (scale.len() == 1, scale.len() == q.shape()[0]);
+    let grid = |output: usize, group: usize| {
+        let index = match () {
+            () if whole => 0,
+            () if per_output => rows.start + output,
+            () => (rows.start + output) * depth.groups() + group,
+        };
+        (scale[index], zero_point.get(index).copied().unwrap_or(0) - lowest)
+    };
+    let weights = PackedInt8::new(isa, &codes, rows.len(), depth, grid);
+    Ok(Packed::Int8 { weights, depth, isa, activations })
 }

@@ -173,11 +173,12 @@ impl Recipe {
         tensors: &Checkpoint,
     ) -> Result<Vec<(String, crate::tensor::QuantizedTensor, String)>> {
         let planned = self.plan(names, tensors)?.into_iter();
-        let quantized = planned.filter_map(|Planned { name, scheme, .. }| Some((name, scheme?))).map(|(name, scheme)| {
-            let weights: ArrayD<f32> = tensors.floats(&name)?;
-            let tensor = scheme.apply(&weights).map_err(|e| e.in_layer(&name))?;
-            Ok((name, tensor, format!("{scheme:?}")))
-        });
+        let quantized =
+            planned.filter_map(|Planned { name, scheme, .. }| Some((name, scheme?))).map(|(name, scheme)| {
+                let weights: ArrayD<f32> = tensors.floats(&name)?;
+                let tensor = scheme.apply(&weights).map_err(|e| e.in_layer(&name))?;
+                Ok((name, tensor, format!("{scheme:?}")))
+            });
         quantized.collect()
     }
 
