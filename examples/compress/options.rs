@@ -14,7 +14,7 @@ usage: cargo run --release --example compress -- [OPTIONS]
   --data DIR      read MNIST-format files (train-images-idx3-ubyte and so on, plain or .gz) or raw files
                   (NAME_images_u8_COUNTxPIXELS.bin) from DIR, not the digits that come with the crate
   --epochs N      train so long [default: 60 on the digits, 40 on anything else]
-  --seeds N       train so many networks; accuracy is their mean and standard deviation [default: 3]
+  --seeds N       train so many networks; accuracy is their mean and standard deviation [default: 5]
   --json FILE     write the rows of the table as JSON
   --pictures DIR  write the pictures there [default: target/compress]
   --help          print this
@@ -36,7 +36,7 @@ impl Options {
         let mut options = Options {
             data: crate_folder.join("data"),
             epochs: None,
-            seeds: 3,
+            seeds: 5,
             json: None,
             pictures: crate_folder.join("target/compress"),
         };

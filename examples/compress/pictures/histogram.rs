@@ -20,7 +20,9 @@ const MARK: f64 = 2.5;
 pub(crate) type Quantized = (&'static str, QuantizedTensor);
 
 /// Draws the weights and the levels of each scheme, with what they cost and how close they come.
-pub(crate) fn weights_and_levels(title: &str, weights: ArrayViewD<'_, f32>, schemes: &[Quantized]) -> Document {
+pub(crate) fn weights_and_levels(layer: &str, weights: ArrayViewD<'_, f32>, schemes: &[Quantized]) -> Document {
+    let bits = schemes.first().map_or(0, |(_, quantized)| quantized.bits());
+    let title = format!("The {} weights of {layer}, and the levels that schemes chose for them at {bits} bits", weights.len());
     let levels: Vec<_> = schemes.iter().map(|(_, quantized)| levels(quantized)).collect();
     let reach = weights.iter().chain(levels.iter().flatten()).fold(0f32, |reach, w| reach.max(w.abs()));
     let reach = f64::from(reach) * 1.03;
@@ -28,7 +30,7 @@ pub(crate) fn weights_and_levels(title: &str, weights: ArrayViewD<'_, f32>, sche
     let rows = TOP + PLOT.1 + 34.0;
     let end = rows + ROW * schemes.len() as f64;
     let subtitle = "Where channels or groups have levels of their own, a mark is the darker the more of them fall on it.";
-    let mut picture = sheet(COLUMNS[1] + 24.0, end + 58.0, title, subtitle);
+    let mut picture = sheet(COLUMNS[1] + 24.0, end + 58.0, &title, subtitle);
     draw_histogram(&mut picture, &weights, x);
     for (column, title) in COLUMNS.into_iter().zip(["bits per weight", "SQNR (dB)"]) {
         picture.append(text(column, rows - 14.0, title, 12.0).set("text-anchor", "end").set("fill", GREY));

@@ -3,13 +3,25 @@
 mod accuracy;
 mod histogram;
 
+use std::{fs, path::Path};
+
 use svg::{
     Document,
     node::element::{Circle, Line, Rectangle, Text},
 };
 
+use crate::Problem;
+
 pub(crate) use accuracy::accuracy_against_bytes;
 pub(crate) use histogram::weights_and_levels;
+
+/// Writes a picture, in a folder that is made if it is missing, and says where.
+pub(crate) fn save(file: &Path, picture: &Document) -> Result<(), Problem> {
+    let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
+    folder.and_then(|()| svg::save(file, picture)).map_err(|e| format!("{}: {e}", file.display()))?;
+    println!("picture: {}", file.display());
+    Ok(())
+}
 
 /// Text and axes.
 const INK: &str = "#222222";
@@ -17,7 +29,7 @@ const GREY: &str = "#707070";
 const PALE: &str = "#d9d9d9";
 
 /// Colours that colour-blind people tell apart (Okabe and Ito 2008), without the yellow that white swallows.
-const COLOURS: [&str; 6] = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"];
+const COLOURS: [&str; 6] = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"];
 
 /// Schemes of one family share a colour.
 fn colour(technique: &str) -> &'static str {
