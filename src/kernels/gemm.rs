@@ -149,8 +149,8 @@ impl<T: Output> Piece<'_, T> {
         activations: &Activations,
         bias: &[Lanes<T>],
     ) {
+        let (depth, groups) = (weights.depth(), weights.depth().groups());
         let mut sums = [[P::from(0); LANES]; MAX_LINES];
-        let mut totals = [[T::default(); LANES]; MAX_LINES];
         // LOOP 3 over panels: the weights of one stay near.
         for panel in self.panels.clone() {
             let column = (panel - self.panels.start) * K::LINES * LANES;
@@ -158,22 +158,23 @@ impl<T: Output> Piece<'_, T> {
             // LOOP 2 over tiles of rows.
             for (tile, out) in self.out.chunks_mut(K::ROWS).enumerate() {
                 let first = self.row + tile * K::ROWS;
-                totals = [[T::default(); LANES]; MAX_LINES];
+                let mut totals = [[T::default(); LANES]; MAX_LINES];
                 // LOOP 1 over the groups of the depth; the kernel goes down each.
-                for group in 0..weights.depth().groups() {
-                    let (_, quads) = weights.depth().group(group);
+                for group in 0..groups {
+                    let (inputs, quads) = depth.group(group);
                     let mut rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
-                    for (row, index) in rows.iter_mut().zip(first..first + out.len()) {
-                        *row = activations.quads(index, quads.clone());
+                    let mut row_sums = [P::from(0); MAX_ROWS];
+                    for (row, index) in (first..first + out.len()).enumerate() {
+                        rows[row] = activations.quads(index, quads.clone());
+                        row_sums[row] = activations.row_sum(index, group).into();
                     }
                     P::tile(kernel, &rows[..out.len()], weights.lines(panel, quads), &mut sums);
                     for (line, grid) in weights.grid(panel, group).iter().enumerate() {
-                        let correction = Correction::new(grid, weights.depth().group(group).0.len(), activations);
-                        for row in 0..out.len() {
+                        let correction = Correction::new(grid, inputs.len(), activations.zero());
+                        for (row, row_sum) in row_sums[..out.len()].iter().enumerate() {
                             let at = row * K::LINES + line;
-                            let row_sum = P::from(activations.row_sum(first + row, group));
                             for lane in 0..LANES {
-                                let product = correction.apply(sums[at][lane], row_sum, lane);
+                                let product = correction.apply(sums[at][lane], *row_sum, lane);
                                 totals[at][lane] = totals[at][lane].add(grid.scale[lane], product);
                             }
                         }
@@ -203,8 +204,8 @@ struct Correction<P> {
 
 impl<P: Integer> Correction<P> {
     #[inline(always)]
-    fn new(grid: &GridLine, inputs: usize, activations: &Activations) -> Correction<P> {
-        let (inputs, zero_a) = (P::from(inputs as i32), P::from(activations.zero()));
+    fn new(grid: &GridLine, inputs: usize, zero_a: i32) -> Correction<P> {
+        let (inputs, zero_a) = (P::from(inputs as i32), P::from(zero_a));
         let zero = grid.zero.map(P::from);
         let of_zero_a = std::array::from_fn(|lane| {
             let sum = P::from(grid.code_sum[lane]).wrapping_sub(&inputs.wrapping_mul(&zero[lane]));

@@ -17,4 +17,4 @@ mod battery;
 
 pub(crate) use depth::Depth;
 pub(crate) use panels::PackedInt8;
-pub(crate) use quantize::Activations;
+pub(crate) use quantize::{Activations, Fixed};

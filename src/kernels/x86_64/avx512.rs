@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::word;
+use super::{cut, word};
 use crate::kernels::kernel::{Kernel, Lanes, Line, Quad};
 
 /// AVX-512 F, BW, DQ, VL and VNNI: Intel since Cascade Lake, AMD since Zen 4.
@@ -58,7 +58,7 @@ impl Kernel for Avx512Vnni {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
     let quads = panel.len() / LINES;
-    let rows: [&[Quad]; R] = std::array::from_fn(|row| &rows[row][..quads]);
+    let rows: [_; R] = cut(rows, quads);
     let mut acc = [[_mm512_setzero_si512(); LINES]; R];
     for (quad, lines) in panel.chunks_exact(LINES).enumerate() {
         let weights: [_; LINES] = std::array::from_fn(|line| load(&lines[line]));

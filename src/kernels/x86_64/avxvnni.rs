@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{store, word};
+use super::{cut, store, word};
 use crate::kernels::kernel::{Kernel, Lanes, Line, Quad};
 
 /// AVX2 with VEX-encoded VNNI: Intel since Alder Lake, AMD since Zen 5.
@@ -49,7 +49,7 @@ impl Kernel for AvxVnni {
 
 #[target_feature(enable = "avx2,avxvnni")]
 fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let rows: [&[Quad]; R] = std::array::from_fn(|row| &rows[row][..panel.len()]);
+    let rows: [_; R] = cut(rows, panel.len());
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
     for (quad, line) in panel.iter().enumerate() {
         let weights = load(line);
@@ -61,7 +61,8 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
         }
     }
     for (sums, acc) in sums.iter_mut().zip(acc) {
-        store(sums, acc);
+        store(sums, 0, acc[0]);
+        store(sums, 1, acc[1]);
     }
 }
 

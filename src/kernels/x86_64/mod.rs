@@ -10,20 +10,27 @@ use std::arch::x86_64::*;
 
 use super::kernel::{Lanes, Quad};
 
-/// A quad as the 32-bit number that a broadcast takes.
+/// `R` rows of one length, which the compiler then knows.
 #[inline(always)]
-fn word(quad: Quad) -> i32 {
-    i32::from_le_bytes(quad.map(|a| a as u8))
+fn cut<'a, const R: usize>(rows: &[&'a [Quad]], quads: usize) -> [&'a [Quad]; R] {
+    let mut cut: [&[Quad]; R] = [&[]; R];
+    for (cut, row) in cut.iter_mut().zip(rows) {
+        *cut = &row[..quads];
+    }
+    cut
 }
 
-/// Stores sixteen lanes from two registers.
+/// A quad as the 32-bit number that a broadcast takes.
+#[inline(always)]
+fn word([a, b, c, d]: Quad) -> i32 {
+    i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
+}
+
+/// Stores eight of sixteen lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store(lanes: &mut Lanes<i32>, value: [__m256i; 2]) {
-    let halves = lanes.as_mut_ptr().cast::<__m256i>();
-    // SAFETY: the lanes are 64 bytes.
-    unsafe {
-        _mm256_storeu_si256(halves, value[0]);
-        _mm256_storeu_si256(halves.add(1), value[1]);
-    }
+fn store(lanes: &mut Lanes<i32>, half: usize, eight: __m256i) {
+    let lanes = &mut lanes[8 * half..][..8];
+    // SAFETY: eight lanes are 32 bytes.
+    unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), eight) }
 }
