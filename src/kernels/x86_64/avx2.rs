@@ -2,8 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{cut, store, word};
-use crate::kernels::kernel::{Kernel, Lanes, Line, Quad};
+use super::{add_scaled, cut, load, store, word};
+use crate::kernels::{
+    kernel::{Kernel, Lanes, Line, Quad},
+    products::Products,
+};
 
 /// AVX2: Intel since Haswell, AMD since Excavator.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,6 +47,12 @@ impl Kernel for Avx2 {
             }
         }
     }
+
+    #[inline(always)]
+    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+        // SAFETY: `self` proves the feature.
+        unsafe { add_scaled(products, totals) }
+    }
 }
 
 /// Half a line at a time: what a whole one takes would not fit the registers.
@@ -53,7 +62,7 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
     for half in 0..2 {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
         for (quad, line) in panel.iter().enumerate() {
-            let weights = load(line, half);
+            let weights = widen(load(line, half));
             for (acc, row) in acc.iter_mut().zip(rows) {
                 // Four times the same four activations, in 16 bits.
                 let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(word(row[quad])));
@@ -70,12 +79,10 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
     }
 }
 
-/// Two times four outputs, in 16 bits.
+/// Two times four outputs, from a half line to 16 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(line: &Line, half: usize) -> [__m256i; 2] {
-    let outputs = line.0[8 * half..][..8].as_ptr().cast::<__m128i>();
-    // SAFETY: eight outputs are 32 bytes.
-    let bytes = unsafe { [_mm_loadu_si128(outputs), _mm_loadu_si128(outputs.add(1))] };
-    [_mm256_cvtepu8_epi16(bytes[0]), _mm256_cvtepu8_epi16(bytes[1])]
+fn widen(codes: __m256i) -> [__m256i; 2] {
+    let high = _mm256_extracti128_si256::<1>(codes);
+    [_mm256_cvtepu8_epi16(_mm256_castsi256_si128(codes)), _mm256_cvtepu8_epi16(high)]
 }
