@@ -1,25 +1,19 @@
 //! The blocked integer product: five loops around a kernel, as in BLIS (Van Zee and van de Geijn, 2015).
 //!
-//! Weights `w` are unsigned codes with a zero point for each output and group, activations `a` signed codes with one
-//! zero point. With the sums a kernel gives, a group's product is
-//!
-//! `sum (w - zero_w) (a - zero_a) = sum w a - zero_w * sum a - zero_a * (sum w - inputs * zero_w)`
-//!
-//! and an output is `scale_a * (sum over groups of scale_w * product) + bias`, added up in the order of the groups
-//! with one rounding an operation. So neither the instruction set nor the number of threads changes a bit.
+//! An output is `scale_a * (sum over groups of scale_w * product) + bias`, added up in the order of the groups with one
+//! rounding an operation, so neither the instruction set nor the number of threads changes a bit.
 //!
 //! Panels are read from the second-level cache, where a row block of activations lies too; a tile goes down the whole
 //! depth of a group, so sums stay in registers and no partial results are stored.
 
 use std::ops::Range;
 
-use num_traits::{AsPrimitive, WrappingMul, WrappingSub};
-
 use super::{
     isa::Job,
-    kernel::{EXACT_QUADS, Kernel, LANES, Lanes, Line, MAX_LINES, MAX_ROWS, Quad},
-    panels::{GridLine, PackedInt8},
+    kernel::{EXACT_QUADS, Kernel, LANES, Lanes, MAX_LINES, MAX_ROWS, Quad},
+    panels::PackedInt8,
     parallel,
+    products::{Integer, Output, Products},
     quantize::Activations,
 };
 use crate::error::{Error, Result};
@@ -149,8 +143,9 @@ impl<T: Output> Piece<'_, T> {
         activations: &Activations,
         bias: &[Lanes<T>],
     ) {
+        let (depth, groups) = (weights.depth(), weights.depth().groups());
         let mut sums = [[P::from(0); LANES]; MAX_LINES];
-        let mut totals = [[T::default(); LANES]; MAX_LINES];
+        let mut offsets = [[P::from(0); LANES]; MAX_LINES];
         // LOOP 3 over panels: the weights of one stay near.
         for panel in self.panels.clone() {
             let column = (panel - self.panels.start) * K::LINES * LANES;
@@ -158,24 +153,28 @@ impl<T: Output> Piece<'_, T> {
             // LOOP 2 over tiles of rows.
             for (tile, out) in self.out.chunks_mut(K::ROWS).enumerate() {
                 let first = self.row + tile * K::ROWS;
-                totals = [[T::default(); LANES]; MAX_LINES];
+                let mut totals = [[T::default(); LANES]; MAX_LINES];
                 // LOOP 1 over the groups of the depth; the kernel goes down each.
-                for group in 0..weights.depth().groups() {
-                    let (_, quads) = weights.depth().group(group);
+                for group in 0..groups {
+                    let (inputs, quads) = depth.group(group);
                     let mut rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
-                    for (row, index) in rows.iter_mut().zip(first..first + out.len()) {
-                        *row = activations.quads(index, quads.clone());
+                    let mut row_sums = [P::from(0); MAX_ROWS];
+                    for (row, index) in (first..first + out.len()).enumerate() {
+                        rows[row] = activations.quads(index, quads.clone());
+                        row_sums[row] = activations.row_sum(index, group).into();
                     }
                     P::tile(kernel, &rows[..out.len()], weights.lines(panel, quads), &mut sums);
-                    for (line, grid) in weights.grid(panel, group).iter().enumerate() {
-                        let correction = Correction::new(grid, weights.depth().group(group).0.len(), activations);
-                        for row in 0..out.len() {
+                    let grid = weights.grid(panel, group);
+                    if activations.zero() != 0 {
+                        for (offset, grid) in offsets.iter_mut().zip(grid) {
+                            *offset = grid.offset(inputs.len(), activations.zero());
+                        }
+                    }
+                    for (row, row_sum) in row_sums[..out.len()].iter().enumerate() {
+                        for (line, (grid, offset)) in grid.iter().zip(&offsets).enumerate() {
                             let at = row * K::LINES + line;
-                            let row_sum = P::from(activations.row_sum(first + row, group));
-                            for lane in 0..LANES {
-                                let product = correction.apply(sums[at][lane], row_sum, lane);
-                                totals[at][lane] = totals[at][lane].add(grid.scale[lane], product);
-                            }
+                            let products = Products { sums: &sums[at], row_sum: *row_sum, grid, offset };
+                            T::add(kernel, &products, &mut totals[at]);
                         }
                     }
                 }
@@ -183,7 +182,7 @@ impl<T: Output> Piece<'_, T> {
                     let (scale, out) = (activations.scale(row), &mut out[column..]);
                     for ((out, total), bias) in out.chunks_mut(LANES).zip(totals).zip(bias) {
                         let mut y = *total;
-                        y.iter_mut().zip(bias).for_each(|(y, bias)| *y = y.finish(scale, *bias));
+                        y.iter_mut().zip(bias).for_each(|(y, bias)| *y = T::finish(*y, scale, *bias));
                         match out.first_chunk_mut() {
                             Some(out) => *out = y,
                             None => out.copy_from_slice(&y[..out.len()]),
@@ -192,91 +191,5 @@ impl<T: Output> Piece<'_, T> {
                 }
             }
         }
-    }
-}
-
-/// The rank-one terms that zero points add to a group's sums of sixteen outputs.
-struct Correction<P> {
-    zero: Lanes<P>,
-    of_zero_a: Lanes<P>,
-}
-
-impl<P: Integer> Correction<P> {
-    #[inline(always)]
-    fn new(grid: &GridLine, inputs: usize, activations: &Activations) -> Correction<P> {
-        let (inputs, zero_a) = (P::from(inputs as i32), P::from(activations.zero()));
-        let zero = grid.zero.map(P::from);
-        let of_zero_a = std::array::from_fn(|lane| {
-            let sum = P::from(grid.code_sum[lane]).wrapping_sub(&inputs.wrapping_mul(&zero[lane]));
-            zero_a.wrapping_mul(&sum)
-        });
-        Correction { zero, of_zero_a }
-    }
-
-    #[inline(always)]
-    fn apply(&self, sum: P, row_sum: P, lane: usize) -> P {
-        sum.wrapping_sub(&self.zero[lane].wrapping_mul(&row_sum)).wrapping_sub(&self.of_zero_a[lane])
-    }
-}
-
-/// An integer wide enough for a group's product.
-trait Integer: From<i32> + WrappingMul + WrappingSub + AsPrimitive<f32> + AsPrimitive<i32> {
-    /// [`Kernel::tile`] for any number of quads.
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<Self>]);
-}
-
-impl Integer for i32 {
-    #[inline(always)]
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-        kernel.tile(rows, panel, sums);
-    }
-}
-
-impl Integer for i64 {
-    #[inline(always)]
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i64>]) {
-        sums.fill([0; LANES]);
-        for (part, panel) in panel.chunks(EXACT_QUADS * K::LINES).enumerate() {
-            let start = part * EXACT_QUADS;
-            let mut of_rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
-            for (of_row, row) in of_rows.iter_mut().zip(rows) {
-                *of_row = &row[start..row.len().min(start + EXACT_QUADS)];
-            }
-            let mut partial = [[0; LANES]; MAX_LINES];
-            kernel.tile(&of_rows[..rows.len()], panel, &mut partial);
-            for (sum, partial) in sums.as_flattened_mut().iter_mut().zip(partial.as_flattened()) {
-                *sum += i64::from(*partial);
-            }
-        }
-    }
-}
-
-/// What the products add up to.
-trait Output: Copy + Default + Send + Sync {
-    fn add<P: Integer>(self, scale: f32, product: P) -> Self;
-    fn finish(self, scale: f32, bias: Self) -> Self;
-}
-
-impl Output for f32 {
-    #[inline(always)]
-    fn add<P: Integer>(self, scale: f32, product: P) -> f32 {
-        self + scale * AsPrimitive::<f32>::as_(product)
-    }
-
-    #[inline(always)]
-    fn finish(self, scale: f32, bias: f32) -> f32 {
-        self * scale + bias
-    }
-}
-
-impl Output for i32 {
-    #[inline(always)]
-    fn add<P: Integer>(self, _: f32, product: P) -> i32 {
-        self.wrapping_add(product.as_())
-    }
-
-    #[inline(always)]
-    fn finish(self, _: f32, _: i32) -> i32 {
-        self
     }
 }

@@ -1,5 +1,7 @@
 //! What an instruction set brings to the integer product: its tile, and a few constants.
 
+use super::products::Products;
+
 /// Outputs in a [`Line`].
 pub(super) const LANES: usize = 16;
 
@@ -39,4 +41,8 @@ pub(super) trait Kernel: Copy + Send + Sync {
     /// - `panel`: `LINES` lines for each quad;
     /// - `sums`: `LINES` lines for each row, all overwritten.
     fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]);
+
+    /// `totals[lane] += scale[lane] * (sums[lane] - zero[lane] * row_sum - offset[lane])`: integers wrap, then every
+    /// operation is rounded once.
+    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>);
 }

@@ -11,6 +11,7 @@ mod kernel;
 pub(crate) mod pack;
 mod panels;
 pub(crate) mod parallel;
+mod products;
 mod quantize;
 pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]

@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::{
     depth::Depth,
     isa::{Isa, Job},
-    kernel::{Kernel, LANES, Lanes, Line},
+    kernel::{Kernel, LANES, Line},
     parallel,
+    products::GridLine,
 };
 
 /// A matrix of `n` outputs by `k` inputs in panels: `weight = scale * (code - zero)`, codes 0 to 255.
@@ -25,15 +26,6 @@ pub(crate) struct PackedInt8 {
     /// `[panel][group][line]`
     grid: Vec<GridLine>,
     reach: u32,
-}
-
-/// What turns a group's integer products of sixteen outputs into numbers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct GridLine {
-    pub(super) scale: Lanes<f32>,
-    pub(super) zero: Lanes<i32>,
-    /// The sum of the group's codes.
-    pub(super) code_sum: Lanes<i32>,
 }
 
 impl PackedInt8 {
@@ -75,7 +67,8 @@ impl PackedInt8 {
                 let line = &mut grid_lines[(panel * depth.groups() + group) * width + place / LANES];
                 let (scale, zero) = grid(output, group);
                 let code_sum = row(output)[depth.group(group).0].iter().map(|code| i32::from(*code)).sum();
-                line.set(place % LANES, scale, zero, code_sum);
+                let lane = place % LANES;
+                (line.scale[lane], line.zero[lane], line.code_sum[lane]) = (scale, zero, code_sum);
                 reach = reach.max(zero.unsigned_abs()).max(255i32.abs_diff(zero));
             }
         }
@@ -124,12 +117,6 @@ impl PackedInt8 {
     pub(super) fn grid(&self, panel: usize, group: usize) -> &[GridLine] {
         let first = (panel * self.depth.groups() + group) * self.width;
         &self.grid[first..first + self.width]
-    }
-}
-
-impl GridLine {
-    fn set(&mut self, lane: usize, scale: f32, zero: i32, code_sum: i32) {
-        (self.scale[lane], self.zero[lane], self.code_sum[lane]) = (scale, zero, code_sum);
     }
 }
 

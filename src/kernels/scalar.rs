@@ -1,6 +1,9 @@
 //! Every operation, plainly: the specification of the others, and what runs where there is nothing better.
 
-use super::kernel::{Kernel, LANES, Lanes, Line, Quad};
+use super::{
+    kernel::{Kernel, LANES, Lanes, Line, Quad},
+    products::Products,
+};
 
 /// The kernel that every machine has. The compiler makes of it what the target allows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +26,10 @@ impl Kernel for Scalar {
                 }
             }
         }
+    }
+
+    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+        products.add_scaled(totals);
     }
 }
 

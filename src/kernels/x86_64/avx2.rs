@@ -2,8 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{store, word};
-use crate::kernels::kernel::{Kernel, Lanes, Line, Quad};
+use super::{add_scaled, cut, load, store, word};
+use crate::kernels::{
+    kernel::{Kernel, Lanes, Line, Quad},
+    products::Products,
+};
 
 /// AVX2: Intel since Haswell, AMD since Excavator.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,8 +19,8 @@ impl Avx2 {
 }
 
 impl Kernel for Avx2 {
-    /// Four accumulators a row (two partial sums an output): 12 of the 16 registers.
-    const ROWS: usize = 3;
+    /// 12 accumulators (two partial sums an output), 2 weights, a broadcast and a product fill the 16 registers.
+    const ROWS: usize = 6;
     const LINES: usize = 1;
 
     #[inline(always)]
@@ -37,38 +40,49 @@ impl Kernel for Avx2 {
             match rows.len() {
                 1 => tile::<1>(rows, panel, sums),
                 2 => tile::<2>(rows, panel, sums),
-                _ => tile::<3>(rows, panel, sums),
+                3 => tile::<3>(rows, panel, sums),
+                4 => tile::<4>(rows, panel, sums),
+                5 => tile::<5>(rows, panel, sums),
+                _ => tile::<6>(rows, panel, sums),
             }
         }
     }
+
+    #[inline(always)]
+    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+        // SAFETY: `self` proves the feature.
+        unsafe { add_scaled(products, totals) }
+    }
 }
 
+/// Half a line at a time: what a whole one takes would not fit the registers.
 #[target_feature(enable = "avx2")]
 fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let rows: [&[Quad]; R] = std::array::from_fn(|row| &rows[row][..panel.len()]);
-    let mut acc = [[_mm256_setzero_si256(); 4]; R];
-    for (quad, line) in panel.iter().enumerate() {
-        // Four times the same four activations, in 16 bits.
-        let a = rows.map(|row| _mm256_cvtepi8_epi16(_mm_set1_epi32(word(row[quad]))));
-        for (part, weights) in load(line).into_iter().enumerate() {
-            let weights = _mm256_cvtepu8_epi16(weights);
-            for (acc, a) in acc.iter_mut().zip(a) {
-                acc[part] = _mm256_add_epi32(acc[part], _mm256_madd_epi16(weights, a));
+    let rows: [_; R] = cut(rows, panel.len());
+    for half in 0..2 {
+        let mut acc = [[_mm256_setzero_si256(); 2]; R];
+        for (quad, line) in panel.iter().enumerate() {
+            let weights = widen(load(line, half));
+            for (acc, row) in acc.iter_mut().zip(rows) {
+                // Four times the same four activations, in 16 bits.
+                let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(word(row[quad])));
+                for (acc, weights) in acc.iter_mut().zip(weights) {
+                    *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(weights, a));
+                }
             }
         }
-    }
-    for (sums, acc) in sums.iter_mut().zip(acc) {
-        // Adding neighbours leaves the outputs 0 1 4 5 2 3 6 7; the permutation sorts them.
-        let pair = |i| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(acc[i], acc[i + 1]));
-        store(sums, [pair(0), pair(2)]);
+        for (sums, [low, high]) in sums.iter_mut().zip(acc) {
+            // Adding neighbours leaves the outputs 0 1 4 5 2 3 6 7; the permutation sorts them.
+            let eight = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(low, high));
+            store(sums, half, eight);
+        }
     }
 }
 
-/// Four times four outputs.
+/// Two times four outputs, from a half line to 16 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(line: &Line) -> [__m128i; 4] {
-    let quarters = line.0.as_ptr().cast::<__m128i>();
-    // SAFETY: a line is 64 bytes, aligned to 64.
-    std::array::from_fn(|i| unsafe { _mm_load_si128(quarters.add(i)) })
+fn widen(codes: __m256i) -> [__m256i; 2] {
+    let high = _mm256_extracti128_si256::<1>(codes);
+    [_mm256_cvtepu8_epi16(_mm256_castsi256_si128(codes)), _mm256_cvtepu8_epi16(high)]
 }

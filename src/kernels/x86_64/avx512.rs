@@ -2,8 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::word;
-use crate::kernels::kernel::{Kernel, Lanes, Line, Quad};
+use super::{Bytes64, cut, word};
+use crate::kernels::{
+    kernel::{Kernel, Lanes, Line, Quad},
+    products::Products,
+};
 
 /// AVX-512 F, BW, DQ, VL and VNNI: Intel since Cascade Lake, AMD since Zen 4.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,12 +56,18 @@ impl Kernel for Avx512Vnni {
             }
         }
     }
+
+    #[inline(always)]
+    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+        // SAFETY: `self` proves the features.
+        unsafe { add_scaled(products, totals) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
     let quads = panel.len() / LINES;
-    let rows: [&[Quad]; R] = std::array::from_fn(|row| &rows[row][..quads]);
+    let rows: [_; R] = cut(rows, quads);
     let mut acc = [[_mm512_setzero_si512(); LINES]; R];
     for (quad, lines) in panel.chunks_exact(LINES).enumerate() {
         let weights: [_; LINES] = std::array::from_fn(|line| load(&lines[line]));
@@ -76,14 +85,26 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(line: &Line) -> __m512i {
-    // SAFETY: a line is 64 bytes, aligned to 64.
-    unsafe { _mm512_load_si512(std::ptr::from_ref(line).cast()) }
+fn add_scaled(products: &Products<i32>, totals: &mut Lanes<f32>) {
+    let Products { sums, row_sum, grid, offset } = products;
+    let of_zero_w = _mm512_mullo_epi32(load(&grid.zero), _mm512_set1_epi32(*row_sum));
+    let product = _mm512_sub_epi32(_mm512_sub_epi32(load(*sums), of_zero_w), load(*offset));
+    let scaled = _mm512_mul_ps(_mm512_castsi512_ps(load(&grid.scale)), _mm512_cvtepi32_ps(product));
+    let total = _mm512_add_ps(_mm512_castsi512_ps(load(totals)), scaled);
+    store(totals, _mm512_castps_si512(total));
+}
+
+/// Loads a line, or sixteen numbers of 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load<T: Bytes64>(from: &T) -> __m512i {
+    // SAFETY: `T` is 64 bytes.
+    unsafe { _mm512_loadu_si512(std::ptr::from_ref(from).cast()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(lanes: &mut Lanes<i32>, value: __m512i) {
-    // SAFETY: the lanes are 64 bytes.
-    unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), value) }
+fn store<T: Bytes64>(to: &mut T, value: __m512i) {
+    // SAFETY: `T` is 64 bytes, and any bytes are a `T`.
+    unsafe { _mm512_storeu_si512(std::ptr::from_mut(to).cast(), value) }
 }

@@ -2,8 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{store, word};
-use crate::kernels::kernel::{Kernel, Lanes, Line, Quad};
+use super::{add_scaled, cut, load, store, word};
+use crate::kernels::{
+    kernel::{Kernel, Lanes, Line, Quad},
+    products::Products,
+};
 
 /// AVX2 with VEX-encoded VNNI: Intel since Alder Lake, AMD since Zen 5.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,14 +48,20 @@ impl Kernel for AvxVnni {
             }
         }
     }
+
+    #[inline(always)]
+    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+        // SAFETY: `self` proves the features.
+        unsafe { add_scaled(products, totals) }
+    }
 }
 
 #[target_feature(enable = "avx2,avxvnni")]
 fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let rows: [&[Quad]; R] = std::array::from_fn(|row| &rows[row][..panel.len()]);
+    let rows: [_; R] = cut(rows, panel.len());
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
     for (quad, line) in panel.iter().enumerate() {
-        let weights = load(line);
+        let weights = [load(line, 0), load(line, 1)];
         for (acc, row) in acc.iter_mut().zip(rows) {
             let a = _mm256_set1_epi32(word(row[quad]));
             for (acc, weights) in acc.iter_mut().zip(weights) {
@@ -61,14 +70,7 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
         }
     }
     for (sums, acc) in sums.iter_mut().zip(acc) {
-        store(sums, acc);
+        store(sums, 0, acc[0]);
+        store(sums, 1, acc[1]);
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load(line: &Line) -> [__m256i; 2] {
-    let halves = line.0.as_ptr().cast::<__m256i>();
-    // SAFETY: a line is 64 bytes, aligned to 64.
-    unsafe { [_mm256_load_si256(halves), _mm256_load_si256(halves.add(1))] }
 }

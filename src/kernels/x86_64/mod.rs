@@ -8,22 +8,63 @@ pub(super) mod avxvnni;
 
 use std::arch::x86_64::*;
 
-use super::kernel::{Lanes, Quad};
+use super::{
+    kernel::{Lanes, Line, Quad},
+    products::Products,
+};
+
+/// `R` rows of one length, which the compiler then knows.
+#[inline(always)]
+fn cut<'a, const R: usize>(rows: &[&'a [Quad]], quads: usize) -> [&'a [Quad]; R] {
+    let mut cut: [&[Quad]; R] = [&[]; R];
+    for (cut, row) in cut.iter_mut().zip(rows) {
+        *cut = &row[..quads];
+    }
+    cut
+}
 
 /// A quad as the 32-bit number that a broadcast takes.
 #[inline(always)]
-fn word(quad: Quad) -> i32 {
-    i32::from_le_bytes(quad.map(|a| a as u8))
+fn word([a, b, c, d]: Quad) -> i32 {
+    i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
 }
 
-/// Stores sixteen lanes from two registers.
+/// # Safety
+/// A type of 64 bytes, none of them padding, for which any bytes are a value.
+unsafe trait Bytes64 {}
+// SAFETY: sixteen times four bytes.
+unsafe impl Bytes64 for Line {}
+// SAFETY: sixteen integers.
+unsafe impl Bytes64 for Lanes<i32> {}
+// SAFETY: sixteen floats.
+unsafe impl Bytes64 for Lanes<f32> {}
+
+/// Loads half a line, or eight of sixteen numbers of 32 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store(lanes: &mut Lanes<i32>, value: [__m256i; 2]) {
-    let halves = lanes.as_mut_ptr().cast::<__m256i>();
-    // SAFETY: the lanes are 64 bytes.
-    unsafe {
-        _mm256_storeu_si256(halves, value[0]);
-        _mm256_storeu_si256(halves.add(1), value[1]);
+fn load<T: Bytes64>(from: &T, half: usize) -> __m256i {
+    let halves: *const __m256i = std::ptr::from_ref(from).cast();
+    // SAFETY: `T` is two halves of 32 bytes.
+    unsafe { _mm256_loadu_si256(halves.add(half & 1)) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store<T: Bytes64>(to: &mut T, half: usize, value: __m256i) {
+    let halves: *mut __m256i = std::ptr::from_mut(to).cast();
+    // SAFETY: `T` is two halves of 32 bytes, and any bytes are a `T`.
+    unsafe { _mm256_storeu_si256(halves.add(half & 1), value) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_scaled(products: &Products<i32>, totals: &mut Lanes<f32>) {
+    let Products { sums, row_sum, grid, offset } = products;
+    for half in 0..2 {
+        let of_zero_w = _mm256_mullo_epi32(load(&grid.zero, half), _mm256_set1_epi32(*row_sum));
+        let product = _mm256_sub_epi32(_mm256_sub_epi32(load(*sums, half), of_zero_w), load(*offset, half));
+        let scaled = _mm256_mul_ps(_mm256_castsi256_ps(load(&grid.scale, half)), _mm256_cvtepi32_ps(product));
+        let total = _mm256_add_ps(_mm256_castsi256_ps(load(totals, half)), scaled);
+        store(totals, half, _mm256_castps_si256(total));
     }
 }
