@@ -36,7 +36,8 @@ fn idx(folder: &Path) -> Result<Dataset, Problem> {
     let part = |part: &str| {
         let file = |kind: &str| {
             let name = format!("{part}-{kind}-ubyte");
-            files::find(folder, &name).ok_or_else(|| format!("{}: no such file, nor with .gz", folder.join(name).display()))
+            files::find(folder, &name)
+                .ok_or_else(|| format!("{}: no such file, nor with .gz", folder.join(name).display()))
         };
         let (images, labels) = (files::idx_images(file("images-idx3")?)?, file("labels-idx1")?);
         data(&images, &files::idx_labels(&labels)?, &labels)
@@ -59,7 +60,8 @@ fn raw(folder: &Path) -> Result<Dataset, Problem> {
         let problem = "one NAME_train.._images_u8_COUNTxPIXELS.bin or the idx files of MNIST are needed";
         return Err(format!("{}: {problem}; sets there: [{}]", folder.display(), known()).into());
     };
-    let of_name = |set: &&RawSet| set.name != train.name && set.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
+    let of_name =
+        |set: &&RawSet| set.name != train.name && set.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
     let tests: Vec<_> = sets.iter().filter(of_name).collect();
     let [test] = tests[..] else {
         let problem = format!("one set to test {name} on is needed beside {}", train.name);
@@ -105,7 +107,9 @@ fn data(images: &Images, labels: &[u8], labels_file: &Path) -> Result<Data, Prob
     let Images { count, height, width, .. } = *images;
     let file = images.file.display();
     if labels.len() != count {
-        return Err(format!("{}: {} labels for the {count} images of {file}", labels_file.display(), labels.len()).into());
+        return Err(
+            format!("{}: {} labels for the {count} images of {file}", labels_file.display(), labels.len()).into()
+        );
     }
     if let Some(i) = labels.iter().position(|label| usize::from(*label) >= CLASSES) {
         let problem = format!("label {} of image {i} is not one of {CLASSES} classes", labels[i]);

@@ -71,7 +71,11 @@ fn idx_header<const SIZES: usize>(bytes: &mut dyn Read, file: &Path, magic: u32)
     };
     let found = next()?;
     if found != magic {
-        return Err(format!("{}: starts with {found:#06x}, but this idx file starts with {magic:#06x}", file.display()).into());
+        return Err(format!(
+            "{}: starts with {found:#06x}, but this idx file starts with {magic:#06x}",
+            file.display()
+        )
+        .into());
     }
     let mut sizes = [0; SIZES];
     for size in &mut sizes {
@@ -84,7 +88,8 @@ fn idx_header<const SIZES: usize>(bytes: &mut dyn Read, file: &Path, magic: u32)
 fn rest(bytes: &mut dyn Read, file: &Path, sizes: &[usize]) -> Result<Vec<u8>, Problem> {
     let wrong = |what: String| Problem::from(format!("{}: {what}", file.display()));
     let expected = sizes.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
-    let expected = expected.filter(|n| *n < 1 << 32).ok_or_else(|| wrong(format!("claims an absurd size, {sizes:?}")))?;
+    let expected =
+        expected.filter(|n| *n < 1 << 32).ok_or_else(|| wrong(format!("claims an absurd size, {sizes:?}")))?;
     if expected == 0 {
         return Err(wrong(format!("holds nothing, {sizes:?}")));
     }

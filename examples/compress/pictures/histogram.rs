@@ -22,14 +22,16 @@ pub(crate) type Quantized = (&'static str, QuantizedTensor);
 /// Draws the weights and the levels of each scheme, with what they cost and how close they come.
 pub(crate) fn weights_and_levels(layer: &str, weights: ArrayViewD<'_, f32>, schemes: &[Quantized]) -> Document {
     let bits = schemes.first().map_or(0, |(_, quantized)| quantized.bits());
-    let title = format!("The {} weights of {layer}, and the levels that schemes chose for them at {bits} bits", weights.len());
+    let title =
+        format!("The {} weights of {layer}, and the levels that schemes chose for them at {bits} bits", weights.len());
     let levels: Vec<_> = schemes.iter().map(|(_, quantized)| levels(quantized)).collect();
     let reach = weights.iter().chain(levels.iter().flatten()).fold(0f32, |reach, w| reach.max(w.abs()));
     let reach = f64::from(reach) * 1.03;
     let x = Scale { numbers: (-reach, reach), pixels: (LEFT, LEFT + PLOT.0) };
     let rows = TOP + PLOT.1 + 34.0;
     let end = rows + ROW * schemes.len() as f64;
-    let subtitle = "Where channels or groups have levels of their own, a mark is the darker the more of them fall on it.";
+    let subtitle =
+        "Where channels or groups have levels of their own, a mark is the darker the more of them fall on it.";
     let mut picture = sheet(COLUMNS[1] + 24.0, end + 58.0, &title, subtitle);
     draw_histogram(&mut picture, &weights, x);
     for (column, title) in COLUMNS.into_iter().zip(["bits per weight", "SQNR (dB)"]) {
@@ -106,7 +108,8 @@ fn draw_levels(picture: &mut Document, levels: &[f32], middle: f64, colour: &str
 
 fn draw_axis(picture: &mut Document, reach: f64, y: f64, x: Scale) {
     picture.append(line((LEFT, y), (LEFT + PLOT.0, y), GREY, 1.0));
-    let step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0].into_iter().find(|step| reach / step <= 6.0).unwrap_or(10.0);
+    let step =
+        [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0].into_iter().find(|step| reach / step <= 6.0).unwrap_or(10.0);
     let ticks = (reach / step) as i32;
     for tick in -ticks..=ticks {
         let at = x.at(f64::from(tick) * step);
