@@ -153,17 +153,20 @@ impl<T: Output> Piece<'_, T> {
             // LOOP 2 over tiles of rows.
             for (tile, out) in self.out.chunks_mut(K::ROWS).enumerate() {
                 let first = self.row + tile * K::ROWS;
+                let mut rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
+                for (row, index) in rows.iter_mut().zip(first..first + out.len()) {
+                    *row = activations.quads(index);
+                }
+                let rows = &rows[..out.len()];
                 let mut totals = [[T::default(); LANES]; MAX_LINES];
                 // LOOP 1 over the groups of the depth; the kernel goes down each.
                 for group in 0..groups {
                     let (inputs, quads) = depth.group(group);
-                    let mut rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
+                    P::tile(kernel, rows, quads.start, weights.lines(panel, quads), &mut sums);
                     let mut row_sums = [P::from(0); MAX_ROWS];
-                    for (row, index) in (first..first + out.len()).enumerate() {
-                        rows[row] = activations.quads(index, quads.clone());
-                        row_sums[row] = activations.row_sum(index, group).into();
+                    for (row_sum, index) in row_sums.iter_mut().zip(first..first + out.len()) {
+                        *row_sum = activations.row_sum(index, group).into();
                     }
-                    P::tile(kernel, &rows[..out.len()], weights.lines(panel, quads), &mut sums);
                     let grid = weights.grid(panel, group);
                     if activations.zero() != 0 {
                         for (offset, grid) in offsets.iter_mut().zip(grid) {

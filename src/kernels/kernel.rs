@@ -35,12 +35,12 @@ pub(super) trait Kernel: Copy + Send + Sync {
     /// Runs `f` compiled for this instruction set, provided that it is inlined: mark what it calls `inline(always)`.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
 
-    /// `sums[row * LINES + line][lane]` = sum over all quads and their four places of activation times weight.
+    /// `sums[row * LINES + line][lane]` = sum over the quads and their four places of activation times weight.
     ///
-    /// - `rows`: 1 to `ROWS` rows of activations, of one length, at most [`EXACT_QUADS`];
-    /// - `panel`: `LINES` lines for each quad;
+    /// - `rows`: 1 to `ROWS` rows of activations, which are read from the quad `first` on;
+    /// - `panel`: `LINES` lines for each quad, at most [`EXACT_QUADS`] of them;
     /// - `sums`: `LINES` lines for each row, all overwritten.
-    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]);
+    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]);
 
     /// `totals[lane] += scale[lane] * (sums[lane] - zero[lane] * row_sum - offset[lane])`: integers wrap, then every
     /// operation is rounded once.

@@ -9,7 +9,7 @@
 
 use num_traits::{AsPrimitive, WrappingMul, WrappingSub};
 
-use super::kernel::{EXACT_QUADS, Kernel, LANES, Lanes, Line, MAX_LINES, MAX_ROWS, Quad};
+use super::kernel::{EXACT_QUADS, Kernel, LANES, Lanes, Line, MAX_LINES, Quad};
 
 /// The grid of one group of sixteen outputs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,7 +63,7 @@ impl<P: Integer> Products<'_, P> {
 /// An integer for products.
 pub(super) trait Integer: From<i32> + WrappingMul + WrappingSub + AsPrimitive<f32> + AsPrimitive<i32> {
     /// [`Kernel::tile`].
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<Self>]);
+    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<Self>]);
 
     /// [`Kernel::add_scaled`].
     fn add_scaled<K: Kernel>(kernel: K, products: &Products<Self>, totals: &mut Lanes<f32>);
@@ -72,8 +72,8 @@ pub(super) trait Integer: From<i32> + WrappingMul + WrappingSub + AsPrimitive<f3
 /// For groups of at most [`EXACT_QUADS`] whose products fit.
 impl Integer for i32 {
     #[inline(always)]
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-        kernel.tile(rows, panel, sums);
+    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+        kernel.tile(rows, first, panel, sums);
     }
 
     #[inline(always)]
@@ -84,16 +84,11 @@ impl Integer for i32 {
 
 /// For any group.
 impl Integer for i64 {
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i64>]) {
+    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i64>]) {
         sums.fill([0; LANES]);
         for (part, panel) in panel.chunks(EXACT_QUADS * K::LINES).enumerate() {
-            let start = part * EXACT_QUADS;
-            let mut parts: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
-            for (part, row) in parts.iter_mut().zip(rows) {
-                *part = &row[start..row.len().min(start + EXACT_QUADS)];
-            }
             let mut partial = [[0; LANES]; MAX_LINES];
-            kernel.tile(&parts[..rows.len()], panel, &mut partial);
+            kernel.tile(rows, first + part * EXACT_QUADS, panel, &mut partial);
             for (sum, partial) in sums.as_flattened_mut().iter_mut().zip(partial.as_flattened()) {
                 *sum += i64::from(*partial);
             }

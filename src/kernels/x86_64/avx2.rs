@@ -34,16 +34,16 @@ impl Kernel for Avx2 {
     }
 
     #[inline(always)]
-    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the feature.
         unsafe {
             match rows.len() {
-                1 => tile::<1>(rows, panel, sums),
-                2 => tile::<2>(rows, panel, sums),
-                3 => tile::<3>(rows, panel, sums),
-                4 => tile::<4>(rows, panel, sums),
-                5 => tile::<5>(rows, panel, sums),
-                _ => tile::<6>(rows, panel, sums),
+                1 => tile::<1>(rows, first, panel, sums),
+                2 => tile::<2>(rows, first, panel, sums),
+                3 => tile::<3>(rows, first, panel, sums),
+                4 => tile::<4>(rows, first, panel, sums),
+                5 => tile::<5>(rows, first, panel, sums),
+                _ => tile::<6>(rows, first, panel, sums),
             }
         }
     }
@@ -57,12 +57,12 @@ impl Kernel for Avx2 {
 
 /// Half a line at a time: what a whole one takes would not fit the registers.
 #[target_feature(enable = "avx2")]
-fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let rows: [_; R] = cut(rows, panel.len());
+fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let rows: [_; R] = cut(rows, first, panel.len());
     for half in 0..2 {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
-        for (quad, line) in panel.iter().enumerate() {
-            let weights = widen(load(line, half));
+        for quad in 0..panel.len() {
+            let weights = widen(load(&panel[quad], half));
             for (acc, row) in acc.iter_mut().zip(rows) {
                 // Four times the same four activations, in 16 bits.
                 let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(word(row[quad])));
@@ -71,7 +71,7 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
                 }
             }
         }
-        for (sums, [low, high]) in sums.iter_mut().zip(acc) {
+        for (sums, [low, high]) in sums[..R].iter_mut().zip(acc) {
             // Adding neighbours leaves the outputs 0 1 4 5 2 3 6 7; the permutation sorts them.
             let eight = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(low, high));
             store(sums, half, eight);

@@ -41,18 +41,18 @@ impl Kernel for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
         unsafe {
             match rows.len() {
-                1 => tile::<1>(rows, panel, sums),
-                2 => tile::<2>(rows, panel, sums),
-                3 => tile::<3>(rows, panel, sums),
-                4 => tile::<4>(rows, panel, sums),
-                5 => tile::<5>(rows, panel, sums),
-                6 => tile::<6>(rows, panel, sums),
-                7 => tile::<7>(rows, panel, sums),
-                _ => tile::<8>(rows, panel, sums),
+                1 => tile::<1>(rows, first, panel, sums),
+                2 => tile::<2>(rows, first, panel, sums),
+                3 => tile::<3>(rows, first, panel, sums),
+                4 => tile::<4>(rows, first, panel, sums),
+                5 => tile::<5>(rows, first, panel, sums),
+                6 => tile::<6>(rows, first, panel, sums),
+                7 => tile::<7>(rows, first, panel, sums),
+                _ => tile::<8>(rows, first, panel, sums),
             }
         }
     }
@@ -65,12 +65,12 @@ impl Kernel for Avx512Vnni {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let quads = panel.len() / LINES;
-    let rows: [_; R] = cut(rows, quads);
+fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let panel = panel.as_chunks::<LINES>().0;
+    let rows: [_; R] = cut(rows, first, panel.len());
     let mut acc = [[_mm512_setzero_si512(); LINES]; R];
-    for (quad, lines) in panel.chunks_exact(LINES).enumerate() {
-        let weights: [_; LINES] = std::array::from_fn(|line| load(&lines[line]));
+    for quad in 0..panel.len() {
+        let weights: [_; LINES] = std::array::from_fn(|line| load(&panel[quad][line]));
         for (acc, row) in acc.iter_mut().zip(rows) {
             let a = _mm512_set1_epi32(word(row[quad]));
             for (acc, weights) in acc.iter_mut().zip(weights) {
@@ -78,7 +78,7 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
             }
         }
     }
-    for (sums, acc) in sums.iter_mut().zip(acc.as_flattened()) {
+    for (sums, acc) in sums[..R * LINES].iter_mut().zip(acc.as_flattened()) {
         store(sums, *acc);
     }
 }

@@ -35,16 +35,16 @@ impl Kernel for AvxVnni {
     }
 
     #[inline(always)]
-    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
         unsafe {
             match rows.len() {
-                1 => tile::<1>(rows, panel, sums),
-                2 => tile::<2>(rows, panel, sums),
-                3 => tile::<3>(rows, panel, sums),
-                4 => tile::<4>(rows, panel, sums),
-                5 => tile::<5>(rows, panel, sums),
-                _ => tile::<6>(rows, panel, sums),
+                1 => tile::<1>(rows, first, panel, sums),
+                2 => tile::<2>(rows, first, panel, sums),
+                3 => tile::<3>(rows, first, panel, sums),
+                4 => tile::<4>(rows, first, panel, sums),
+                5 => tile::<5>(rows, first, panel, sums),
+                _ => tile::<6>(rows, first, panel, sums),
             }
         }
     }
@@ -57,11 +57,11 @@ impl Kernel for AvxVnni {
 }
 
 #[target_feature(enable = "avx2,avxvnni")]
-fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let rows: [_; R] = cut(rows, panel.len());
+fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let rows: [_; R] = cut(rows, first, panel.len());
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
-    for (quad, line) in panel.iter().enumerate() {
-        let weights = [load(line, 0), load(line, 1)];
+    for quad in 0..panel.len() {
+        let weights = [load(&panel[quad], 0), load(&panel[quad], 1)];
         for (acc, row) in acc.iter_mut().zip(rows) {
             let a = _mm256_set1_epi32(word(row[quad]));
             for (acc, weights) in acc.iter_mut().zip(weights) {
@@ -69,7 +69,7 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
             }
         }
     }
-    for (sums, acc) in sums.iter_mut().zip(acc) {
+    for (sums, acc) in sums[..R].iter_mut().zip(acc) {
         store(sums, 0, acc[0]);
         store(sums, 1, acc[1]);
     }

@@ -13,14 +13,11 @@ use super::{
     products::Products,
 };
 
-/// `R` rows of one length, which the compiler then knows.
+/// Some quads of `R` rows, all of one length, so that the loop over them needs no check: a check in it would make the
+/// compiler spill what should stay in registers.
 #[inline(always)]
-fn cut<'a, const R: usize>(rows: &[&'a [Quad]], quads: usize) -> [&'a [Quad]; R] {
-    let mut cut: [&[Quad]; R] = [&[]; R];
-    for (cut, row) in cut.iter_mut().zip(rows) {
-        *cut = &row[..quads];
-    }
-    cut
+fn cut<'a, const R: usize>(rows: &[&'a [Quad]], first: usize, quads: usize) -> [&'a [Quad]; R] {
+    std::array::from_fn(|row| &rows[row][first..][..quads])
 }
 
 /// A quad as the 32-bit number that a broadcast takes.
