@@ -173,13 +173,9 @@ impl<T: Output> Piece<'_, T> {
                             *offset = grid.offset(inputs.len(), activations.zero());
                         }
                     }
-                    for (row, row_sum) in row_sums[..out.len()].iter().enumerate() {
-                        for (line, (grid, offset)) in grid.iter().zip(&offsets).enumerate() {
-                            let at = row * K::LINES + line;
-                            let products = Products { sums: &sums[at], row_sum: *row_sum, grid, offset };
-                            T::add(kernel, &products, &mut totals[at]);
-                        }
-                    }
+                    let row_sums = &row_sums[..out.len()];
+                    let products = Products { sums: &sums, row_sums, grid, offsets: &offsets };
+                    T::add(kernel, &products, &mut totals);
                 }
                 for ((row, out), totals) in (first..).zip(out).zip(totals.chunks(K::LINES)) {
                     let (scale, out) = (activations.scale(row), &mut out[column..]);

@@ -42,7 +42,7 @@ pub(super) trait Kernel: Copy + Send + Sync {
     /// - `sums`: `LINES` lines for each row, all overwritten.
     fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]);
 
-    /// `totals[lane] += scale[lane] * (sums[lane] - zero[lane] * row_sum - offset[lane])`: integers wrap, then every
+    /// `total += scale * (sum - zero * row_sum - offset)`, for all rows and lines of a tile: integers wrap, then every
     /// operation is rounded once.
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>);
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]);
 }

@@ -28,7 +28,7 @@ impl Kernel for Scalar {
         }
     }
 
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         products.add_scaled(totals);
     }
 }

@@ -49,7 +49,7 @@ impl Kernel for Avx2 {
     }
 
     #[inline(always)]
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         // SAFETY: `self` proves the feature.
         unsafe { add_scaled(products, totals) }
     }

@@ -58,7 +58,7 @@ impl Kernel for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         // SAFETY: `self` proves the features.
         unsafe { add_scaled(products, totals) }
     }
@@ -85,13 +85,19 @@ fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &m
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_scaled(products: &Products<i32>, totals: &mut Lanes<f32>) {
-    let Products { sums, row_sum, grid, offset } = products;
-    let of_zero_w = _mm512_mullo_epi32(load(&grid.zero), _mm512_set1_epi32(*row_sum));
-    let product = _mm512_sub_epi32(_mm512_sub_epi32(load(*sums), of_zero_w), load(*offset));
-    let scaled = _mm512_mul_ps(_mm512_castsi512_ps(load(&grid.scale)), _mm512_cvtepi32_ps(product));
-    let total = _mm512_add_ps(_mm512_castsi512_ps(load(totals)), scaled);
-    store(totals, _mm512_castps_si512(total));
+fn add_scaled(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
+    let Products { sums, row_sums, grid, offsets } = products;
+    for (line, (grid, offset)) in grid.iter().zip(*offsets).enumerate() {
+        let (scale, zero, offset) = (_mm512_castsi512_ps(load(&grid.scale)), load(&grid.zero), load(offset));
+        let rows = sums.as_chunks::<LINES>().0.iter().zip(totals.as_chunks_mut::<LINES>().0);
+        for ((sums, totals), row_sum) in rows.zip(*row_sums) {
+            let of_zero_w = _mm512_mullo_epi32(zero, _mm512_set1_epi32(*row_sum));
+            let product = _mm512_sub_epi32(_mm512_sub_epi32(load(&sums[line]), of_zero_w), offset);
+            let scaled = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(product));
+            let total = _mm512_add_ps(_mm512_castsi512_ps(load(&totals[line])), scaled);
+            store(&mut totals[line], _mm512_castps_si512(total));
+        }
+    }
 }
 
 /// Loads a line, or sixteen numbers of 32 bits.

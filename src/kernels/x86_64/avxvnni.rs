@@ -50,7 +50,7 @@ impl Kernel for AvxVnni {
     }
 
     #[inline(always)]
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         // SAFETY: `self` proves the features.
         unsafe { add_scaled(products, totals) }
     }
