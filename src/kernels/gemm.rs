@@ -106,7 +106,7 @@ impl<T: Output> Job for Product<'_, T> {
                 pieces[first..].iter_mut().zip(parts).for_each(|(piece, part)| piece.out.push(part));
             }
         }
-        let mut bias_lines = vec![[T::default(); LANES]; weights.panels() * K::LINES];
+        let mut bias_lines = vec![[T::default(); LANES]; n.div_ceil(LANES)];
         if let Some(bias) = bias {
             bias_lines.as_flattened_mut()[..n].copy_from_slice(bias);
         }
@@ -149,7 +149,8 @@ impl<T: Output> Piece<'_, T> {
         // LOOP 3 over panels: the weights of one stay near.
         for panel in self.panels.clone() {
             let column = (panel - self.panels.start) * K::LINES * LANES;
-            let bias = &bias[panel * K::LINES..][..K::LINES];
+            let width = weights.width(panel);
+            let bias = &bias[panel * K::LINES..][..width];
             // LOOP 2 over tiles of rows.
             for (tile, out) in self.out.chunks_mut(K::ROWS).enumerate() {
                 let first = self.row + tile * K::ROWS;
@@ -157,12 +158,12 @@ impl<T: Output> Piece<'_, T> {
                 for (row, index) in rows.iter_mut().zip(first..first + out.len()) {
                     *row = activations.quads(index);
                 }
-                let rows = &rows[..out.len()];
+                let (rows, sums) = (&rows[..out.len()], &mut sums[..out.len() * width]);
                 let mut totals = [[T::default(); LANES]; MAX_LINES];
                 // LOOP 1 over the groups of the depth; the kernel goes down each.
                 for group in 0..groups {
                     let (inputs, quads) = depth.group(group);
-                    P::tile(kernel, rows, quads.start, weights.lines(panel, quads), &mut sums);
+                    P::tile(kernel, rows, quads.start, weights.lines(panel, quads), sums);
                     let mut row_sums = [P::from(0); MAX_ROWS];
                     for (row_sum, index) in row_sums.iter_mut().zip(first..first + out.len()) {
                         *row_sum = activations.row_sum(index, group).into();
@@ -174,10 +175,10 @@ impl<T: Output> Piece<'_, T> {
                         }
                     }
                     let row_sums = &row_sums[..out.len()];
-                    let products = Products { sums: &sums, row_sums, grid, offsets: &offsets };
+                    let products = Products { sums, row_sums, grid, offsets: &offsets };
                     T::add(kernel, &products, &mut totals);
                 }
-                for ((row, out), totals) in (first..).zip(out).zip(totals.chunks(K::LINES)) {
+                for ((row, out), totals) in (first..).zip(out).zip(totals.chunks(width)) {
                     let (scale, out) = (activations.scale(row), &mut out[column..]);
                     for ((out, total), bias) in out.chunks_mut(LANES).zip(totals).zip(bias) {
                         let mut y = *total;

@@ -96,9 +96,11 @@ impl Integer for i32 {
 impl Integer for i64 {
     fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i64>]) {
         sums.fill([0; LANES]);
-        for (part, panel) in panel.chunks(EXACT_QUADS * K::LINES).enumerate() {
-            let mut partial = [[0; LANES]; MAX_LINES];
-            kernel.tile(rows, first + part * EXACT_QUADS, panel, &mut partial);
+        let lines = sums.len() / rows.len();
+        let mut partial = [[0; LANES]; MAX_LINES];
+        let partial = &mut partial[..sums.len()];
+        for (part, panel) in panel.chunks(EXACT_QUADS * lines).enumerate() {
+            kernel.tile(rows, first + part * EXACT_QUADS, panel, partial);
             for (sum, partial) in sums.as_flattened_mut().iter_mut().zip(partial.as_flattened()) {
                 *sum += i64::from(*partial);
             }
