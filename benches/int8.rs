@@ -71,8 +71,10 @@ impl Layer {
     }
 }
 
+type Product = fn(&mut Layer);
+
 /// What is compared, the first being the measure of the others.
-const PRODUCTS: [(&str, fn(&mut Layer)); 3] =
+const PRODUCTS: [(&str, Product); 3] =
     [("f32", Layer::f32), ("int8 per channel", Layer::int8), ("int4 groups of 32", Layer::int4)];
 
 /// The least time of each product, run in turns.
