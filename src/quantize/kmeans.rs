@@ -1,11 +1,14 @@
 //! Optimal one-dimensional k-means: by dynamic programming, not from a random start.
 
+use std::fmt;
+
 use ndarray::{ArrayView1, ArrayViewD, CowArray, IxDyn};
 
 use super::{
     Quantizer,
     codebook::{self, granularity_builders},
     sample::{self, Points, Sample},
+    written::write_scheme,
 };
 use crate::{
     error::{Error, Result},
@@ -61,11 +64,23 @@ use crate::{
 /// assert_eq!(q.dequantize()[[0, 0]], -1.05);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct KMeans {
     bits: u8,
     granularity: Granularity,
     bins: usize,
+}
+
+impl fmt::Debug for KMeans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scheme(
+            f,
+            format_args!("kmeans({})", self.bits),
+            (self.granularity, Granularity::Tensor),
+            &[(self.bins == usize::MAX, "exact")],
+        )?;
+        if self.bins == usize::MAX || self.bins == sample::BINS { Ok(()) } else { write!(f, ".bins({})", self.bins) }
+    }
 }
 
 const FEWEST_BINS: usize = 1024;
