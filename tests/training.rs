@@ -64,8 +64,8 @@ fn a_convolutional_network_reads_digits() {
 fn five_seeds_reach_pytorchs_accuracy() {
     let flat = digits();
     let square = images(&flat);
-    type Build = fn(u64) -> Network;
-    let cases: [(&str, Build, &(Data, Data), usize, f64); 2] = [
+    type Case<'a> = (&'a str, fn(u64) -> Network, &'a (Data, Data), usize, f64);
+    let cases: [Case; 2] = [
         ("dense, 60 epochs", dense, &flat, 60, 96.89),
         ("convolutional, 30 epochs", convolutional, &square, 30, 96.50),
     ];
