@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::kernels::isa::Isa;
-
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -125,13 +123,14 @@ pub enum Error {
     },
     /// An instruction set that does not exist or that this machine lacks.
     #[error(
-        "TERSOR_ISA = `{name}`, but this machine runs one of {available:?}; name one of these or unset the variable"
+        "TERSOR_ISA = `{name}`, but this machine has {}; name one of these or unset the variable",
+        available.join(", ")
     )]
     Isa {
         /// The name given.
         name: String,
-        /// The sets that this machine has.
-        available: Vec<Isa>,
+        /// The names of the sets that this machine has.
+        available: Vec<&'static str>,
     },
     /// Training or calibration was cancelled by its progress callback.
     #[error("cancelled by the progress callback after {done} of {total} steps")]

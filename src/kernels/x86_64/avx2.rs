@@ -19,7 +19,7 @@ impl Avx2 {
 }
 
 impl Kernel for Avx2 {
-    /// 12 accumulators (two partial sums an output), 2 weights, a broadcast and a product fill the 16 registers.
+    /// 10 accumulators (two partial sums an output), 2 weights, a broadcast and a product: 14 of the 16 registers.
     const ROWS: usize = 5;
     const LINES: usize = 1;
 
@@ -43,8 +43,7 @@ impl Kernel for Avx2 {
                 [a, b] => tile([a, b], panel, sums),
                 [a, b, c] => tile([a, b, c], panel, sums),
                 [a, b, c, d] => tile([a, b, c, d], panel, sums),
-                [a, b, c, d, e] => tile([a, b, c, d, e], panel, sums),
-                [a, b, c, d, e, f, ..] => tile([a, b, c, d, e, f], panel, sums),
+                [a, b, c, d, e, ..] => tile([a, b, c, d, e], panel, sums),
             }
         }
     }
