@@ -143,7 +143,7 @@ pub enum Error {
     Isa {
         /// The name given.
         name: String,
-        /// The sets that this machine has.
+        /// The names of the sets that this machine has.
         available: Vec<&'static str>,
     },
     /// Training or calibration was cancelled by its progress callback.

@@ -170,8 +170,8 @@ impl<T: Output> Piece<'_, T> {
                             *offset = grid.offset(inputs.len(), activations.zero());
                         }
                     }
-                    for (row, row_sum) in row_sums[..out.len()].iter().enumerate() {
-                        for (line, (grid, offset)) in grid.iter().zip(&offsets).enumerate() {
+                    for (line, (grid, offset)) in grid.iter().zip(&offsets).enumerate() {
+                        for (row, row_sum) in row_sums[..out.len()].iter().enumerate() {
                             let at = row * K::LINES + line;
                             let products = Products { sums: &sums[at], row_sum: *row_sum, grid, offset };
                             T::add(kernel, &products, &mut totals[at]);
@@ -179,14 +179,15 @@ impl<T: Output> Piece<'_, T> {
                     }
                 }
                 for ((row, out), totals) in (first..).zip(out).zip(totals.chunks(K::LINES)) {
-                    let (scale, out) = (activations.scale(row), &mut out[column..]);
-                    for ((out, total), bias) in out.chunks_mut(LANES).zip(totals).zip(bias) {
-                        let mut y = *total;
-                        y.iter_mut().zip(bias).for_each(|(y, bias)| *y = T::finish(*y, scale, *bias));
-                        match out.first_chunk_mut() {
-                            Some(out) => *out = y,
-                            None => out.copy_from_slice(&y[..out.len()]),
-                        }
+                    let scale = activations.scale(row);
+                    let finish = |line: usize| -> Lanes<T> {
+                        std::array::from_fn(|lane| T::finish(totals[line][lane], scale, bias[line][lane]))
+                    };
+                    let end = out.len().min(column + K::LINES * LANES);
+                    let (lines, rest) = out[column..end].as_chunks_mut();
+                    lines.iter_mut().enumerate().for_each(|(line, out)| *out = finish(line));
+                    if !rest.is_empty() {
+                        rest.copy_from_slice(&finish(lines.len())[..rest.len()]);
                     }
                 }
             }

@@ -13,6 +13,7 @@ impl Kernel for Scalar {
     const ROWS: usize = 4;
     const LINES: usize = 1;
 
+    #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
         f()
     }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{add_scaled, cut, load, store, word};
+use super::{add_scaled, load, store, word};
 use crate::kernels::{
     kernel::{Kernel, Lanes, Line, Quad},
     products::Products,
@@ -19,8 +19,8 @@ impl Avx2 {
 }
 
 impl Kernel for Avx2 {
-    /// 12 accumulators (two partial sums an output), 2 weights, a broadcast and a product fill the 16 registers.
-    const ROWS: usize = 6;
+    /// 10 accumulators (two partial sums an output), 2 weights, a broadcast and a product: 14 of the 16 registers.
+    const ROWS: usize = 5;
     const LINES: usize = 1;
 
     #[inline(always)]
@@ -37,13 +37,13 @@ impl Kernel for Avx2 {
     fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the feature.
         unsafe {
-            match rows.len() {
-                1 => tile::<1>(rows, panel, sums),
-                2 => tile::<2>(rows, panel, sums),
-                3 => tile::<3>(rows, panel, sums),
-                4 => tile::<4>(rows, panel, sums),
-                5 => tile::<5>(rows, panel, sums),
-                _ => tile::<6>(rows, panel, sums),
+            match *rows {
+                [] => {}
+                [a] => tile([a], panel, sums),
+                [a, b] => tile([a, b], panel, sums),
+                [a, b, c] => tile([a, b, c], panel, sums),
+                [a, b, c, d] => tile([a, b, c, d], panel, sums),
+                [a, b, c, d, e, ..] => tile([a, b, c, d, e], panel, sums),
             }
         }
     }
@@ -57,8 +57,10 @@ impl Kernel for Avx2 {
 
 /// Half a line at a time: what a whole one takes would not fit the registers.
 #[target_feature(enable = "avx2")]
-fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let rows: [_; R] = cut(rows, panel.len());
+fn tile<const R: usize>(rows: [&[Quad]; R], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let mut rows = rows;
+    rows.iter_mut().for_each(|row| *row = &row[..panel.len()]);
+    let sums: &mut [_; R] = sums.first_chunk_mut().expect("sums for each row");
     for half in 0..2 {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
         for (quad, line) in panel.iter().enumerate() {

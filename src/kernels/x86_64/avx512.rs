@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Bytes64, cut, word};
+use super::{Bytes64, word};
 use crate::kernels::{
     kernel::{Kernel, Lanes, Line, Quad},
     products::Products,
@@ -44,15 +44,16 @@ impl Kernel for Avx512Vnni {
     fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
         unsafe {
-            match rows.len() {
-                1 => tile::<1>(rows, panel, sums),
-                2 => tile::<2>(rows, panel, sums),
-                3 => tile::<3>(rows, panel, sums),
-                4 => tile::<4>(rows, panel, sums),
-                5 => tile::<5>(rows, panel, sums),
-                6 => tile::<6>(rows, panel, sums),
-                7 => tile::<7>(rows, panel, sums),
-                _ => tile::<8>(rows, panel, sums),
+            match *rows {
+                [] => {}
+                [a] => tile([a], panel, sums),
+                [a, b] => tile([a, b], panel, sums),
+                [a, b, c] => tile([a, b, c], panel, sums),
+                [a, b, c, d] => tile([a, b, c, d], panel, sums),
+                [a, b, c, d, e] => tile([a, b, c, d, e], panel, sums),
+                [a, b, c, d, e, f] => tile([a, b, c, d, e, f], panel, sums),
+                [a, b, c, d, e, f, g] => tile([a, b, c, d, e, f, g], panel, sums),
+                [a, b, c, d, e, f, g, h, ..] => tile([a, b, c, d, e, f, g, h], panel, sums),
             }
         }
     }
@@ -65,9 +66,10 @@ impl Kernel for Avx512Vnni {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+fn tile<const R: usize>(rows: [&[Quad]; R], panel: &[Line], sums: &mut [Lanes<i32>]) {
     let quads = panel.len() / LINES;
-    let rows: [_; R] = cut(rows, quads);
+    let mut rows = rows;
+    rows.iter_mut().for_each(|row| *row = &row[..quads]);
     let mut acc = [[_mm512_setzero_si512(); LINES]; R];
     for (quad, lines) in panel.chunks_exact(LINES).enumerate() {
         let weights: [_; LINES] = std::array::from_fn(|line| load(&lines[line]));
@@ -78,7 +80,9 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
             }
         }
     }
-    for (sums, acc) in sums.iter_mut().zip(acc.as_flattened()) {
+    let (sums, _) = sums.as_chunks_mut::<LINES>();
+    let sums: &mut [_; R] = sums.first_chunk_mut().expect("sums for each row");
+    for (sums, acc) in sums.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
         store(sums, *acc);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{add_scaled, cut, load, store, word};
+use super::{add_scaled, load, store, word};
 use crate::kernels::{
     kernel::{Kernel, Lanes, Line, Quad},
     products::Products,
@@ -38,13 +38,14 @@ impl Kernel for AvxVnni {
     fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
         unsafe {
-            match rows.len() {
-                1 => tile::<1>(rows, panel, sums),
-                2 => tile::<2>(rows, panel, sums),
-                3 => tile::<3>(rows, panel, sums),
-                4 => tile::<4>(rows, panel, sums),
-                5 => tile::<5>(rows, panel, sums),
-                _ => tile::<6>(rows, panel, sums),
+            match *rows {
+                [] => {}
+                [a] => tile([a], panel, sums),
+                [a, b] => tile([a, b], panel, sums),
+                [a, b, c] => tile([a, b, c], panel, sums),
+                [a, b, c, d] => tile([a, b, c, d], panel, sums),
+                [a, b, c, d, e] => tile([a, b, c, d, e], panel, sums),
+                [a, b, c, d, e, f, ..] => tile([a, b, c, d, e, f], panel, sums),
             }
         }
     }
@@ -57,8 +58,9 @@ impl Kernel for AvxVnni {
 }
 
 #[target_feature(enable = "avx2,avxvnni")]
-fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let rows: [_; R] = cut(rows, panel.len());
+fn tile<const R: usize>(rows: [&[Quad]; R], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let mut rows = rows;
+    rows.iter_mut().for_each(|row| *row = &row[..panel.len()]);
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
     for (quad, line) in panel.iter().enumerate() {
         let weights = [load(line, 0), load(line, 1)];
@@ -69,6 +71,7 @@ fn tile<const R: usize>(rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>
             }
         }
     }
+    let sums: &mut [_; R] = sums.first_chunk_mut().expect("sums for each row");
     for (sums, acc) in sums.iter_mut().zip(acc) {
         store(sums, 0, acc[0]);
         store(sums, 1, acc[1]);

@@ -13,16 +13,6 @@ use super::{
     products::Products,
 };
 
-/// `R` rows of one length, which the compiler then knows.
-#[inline(always)]
-fn cut<'a, const R: usize>(rows: &[&'a [Quad]], quads: usize) -> [&'a [Quad]; R] {
-    let mut cut: [&[Quad]; R] = [&[]; R];
-    for (cut, row) in cut.iter_mut().zip(rows) {
-        *cut = &row[..quads];
-    }
-    cut
-}
-
 /// A quad as the 32-bit number that a broadcast takes.
 #[inline(always)]
 fn word([a, b, c, d]: Quad) -> i32 {
