@@ -126,7 +126,7 @@ fn save_and_load(compressed: &Compressed, test: &Data) -> Result<(), Problem> {
     fs::remove_file(&file)?;
 
     let bits = |network: &Compressed| -> Result<Vec<u32>, Problem> {
-        Ok(network.pack()?.forward(&test.inputs())?.iter().map(|output| output.to_bits()).collect())
+        Ok(network.pack()?.forward(test.inputs())?.iter().map(|output| output.to_bits()).collect())
     };
     if bits(compressed)? != bits(&loaded?)? {
         return Err("the loaded network answers differently from the saved one".into());
