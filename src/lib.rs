@@ -1,10 +1,64 @@
-//! Terse tensors.
+//! Terse tensors: trained neural networks made smaller and faster.
+//!
+//! Quantize any `ndarray` array by the scheme that suits it, and multiply by the result on int8 CPU kernels:
+//!
+//! ```
+//! use ndarray::{Array2, Axis};
+//! use tersor::{PackedWeights, Quantizer};
+//!
+//! # let weights = Array2::from_shape_fn((64, 128), |(i, j)| ((i * 128 + j) as f32).sin());
+//! # let x = Array2::from_shape_fn((8, 128), |(i, j)| ((i + 3 * j) as f32).cos());
+//! let q = Quantizer::uniform(8).symmetric().per_channel(Axis(0)).apply(&weights)?; // a QuantizedTensor
+//! assert!(q.nbytes() < 4 * weights.len() / 3);
+//! let y = PackedWeights::new(&q)?.matmul(&x)?; // close to x.dot(&weights.t())
+//! # assert!((y - x.dot(&weights.t())).iter().all(|e| e.abs() < 0.5));
+//! # Ok::<(), tersor::Error>(())
+//! ```
+//!
+//! or compress a whole network by the names of its layers:
+//!
+//! ```
+//! use tersor::{Quantizer, Recipe, Report, nn::Network};
+//!
+//! # let network = Network::builder(7).linear(784, 64).relu().linear(64, 32).relu().linear(32, 10).build()?;
+//! # let images = ndarray::Array2::<f32>::zeros((3, 784));
+//! let compressed = Recipe::new()
+//!     .quantize("*", Quantizer::adaptive(4)) // every layer
+//!     .quantize("4", Quantizer::uniform(8)) // but the last one so
+//!     .apply(&network)?;
+//! println!("{}", Report::new(&network, &compressed)?);
+//! # #[cfg(feature = "io")] {
+//! # let path = std::env::temp_dir().join("tersor-front-page.safetensors");
+//! compressed.save(&path)?; // safetensors; Compressed::load reads it back
+//! # std::fs::remove_file(path).ok();
+//! # }
+//! let logits = compressed.pack()?.forward(&images)?; // on int8 kernels
+//! # assert_eq!(logits.shape(), [3, 10]);
+//! # Ok::<(), tersor::Error>(())
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`quantize`] | schemes behind the trait [`Quantizer`], ranges, conventions, observers, fake quantization |
+//! | [`tensor`] | data at rest: [`QuantizedTensor`], codes, grids, checkpoints |
+//! | [`packed`] | weights that multiply: [`PackedWeights`], convolutions |
+//! | [`nn`] | a small trainable network |
+//! | [`compressed`], [`recipe`], [`report`] | whole networks: compressed at rest, running, described |
+#![cfg_attr(feature = "io", doc = "| [`io`] | safetensors files |")]
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `rayon` | yes | products, fits and training on the current rayon pool; the same bits without it |
+//! | `io` | yes | safetensors files, reports as JSON |
+//!
+//! Every bad input gets an [`Error`] that names the value, the bound and the remedy. int8 results are the same bits on
+//! every instruction set and number of threads; `TERSOR_ISA=scalar|avx2|avxvnni|avx512vnni` pins one ([`Isa`]).
 
 pub mod compressed;
 mod error;
 #[cfg(feature = "io")]
 pub mod io;
-#[allow(unsafe_code)]
+#[allow(unsafe_code)] // the only room with any; the rest of the crate has none
 mod kernels;
 pub mod nn;
 pub mod packed;
@@ -22,3 +76,7 @@ pub use quantize::Quantizer;
 pub use recipe::Recipe;
 pub use report::Report;
 pub use tensor::{QuantizedTensor, Weights};
+
+#[cfg(all(doctest, feature = "io"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -25,7 +25,7 @@ fn a_network_that_cannot_be_is_refused_when_built() {
     let shape: Fits = |e| matches!(e, Error::Shape { .. });
     let name: Fits = |e| matches!(e, Error::LayerName { .. });
     let empty: Fits = |e| matches!(e, Error::Empty { .. });
-    let cases: [(&str, &str, Build, Fits); 36] = [
+    let cases: [(&str, &str, Build, Fits); 37] = [
         ("no layers", "", |b| b, empty),
         ("no inputs", "0", |b| b.linear(0, 3), setting),
         ("no outputs", "1", |b| b.relu().linear(3, 0), setting),
@@ -47,6 +47,7 @@ fn a_network_that_cannot_be_is_refused_when_built() {
         ("no axes", "0", |b| b.layer(LayerNorm::over(&[])), |e| matches!(e, Error::Rank { .. })),
         ("no pool", "0", |b| b.max_pool2d(0), setting),
         ("no pool stride", "0", |b| b.avg_pool2d(AvgPool2d::new(2).stride(0)), setting),
+        ("absurd pool", "0", |b| b.max_pool2d(MaxPool2d::new(1 << 40).padding(1 << 39)), setting),
         ("pool padding", "0", |b| b.max_pool2d(MaxPool2d::new(3).padding(2)), setting),
         ("dropout of everything", "0", |b| b.dropout(1.0), setting),
         ("negative dropout", "0", |b| b.dropout(-0.1), setting),

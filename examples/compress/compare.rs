@@ -28,7 +28,7 @@ pub(crate) fn compare(
     for (technique, bits, recipe) in techniques {
         let (mut accuracies, mut bytes, mut ratios, mut first) = (Vec::new(), Vec::new(), Vec::new(), None);
         for network in networks {
-            let compressed = recipe.apply_with(network, &data.train.inputs())?;
+            let compressed = recipe.apply_with(network, data.train.inputs())?;
             let packed = compressed.pack()?;
             accuracies.push(100.0 * packed.accuracy(&data.test)?);
             bytes.push(compressed.nbytes() as f64);

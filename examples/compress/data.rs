@@ -10,9 +10,7 @@ use crate::{
     files::{self, Images},
 };
 
-/// The network sees 28x28 pixels; smaller images are enlarged.
-pub(crate) const SIDE: usize = 28;
-/// And tells ten classes apart.
+/// Networks tell ten classes apart.
 pub(crate) const CLASSES: usize = 10;
 
 /// What the network learns from, and what it is judged by.
@@ -23,16 +21,16 @@ pub(crate) struct Dataset {
 }
 
 /// Loads the idx files of a folder (`train-images-idx3-ubyte` and so on), or its raw files
-/// (`NAME_images_u8_COUNTxPIXELS.bin`); all may end in `.gz`.
-pub(crate) fn load(folder: &Path) -> Result<Dataset, Problem> {
+/// (`NAME_images_u8_COUNTxPIXELS.bin`); all may end in `.gz`. Images smaller than `side` x `side` are enlarged.
+pub(crate) fn load(folder: &Path, side: usize) -> Result<Dataset, Problem> {
     match files::find(folder, "train-images-idx3-ubyte") {
-        Some(_) => idx(folder),
-        None => raw(folder),
+        Some(_) => idx(folder, side),
+        None => raw(folder, side),
     }
 }
 
 /// The four files of MNIST and its likes, named after their folder.
-fn idx(folder: &Path) -> Result<Dataset, Problem> {
+fn idx(folder: &Path, side: usize) -> Result<Dataset, Problem> {
     let part = |part: &str| {
         let file = |kind: &str| {
             let name = format!("{part}-{kind}-ubyte");
@@ -40,18 +38,18 @@ fn idx(folder: &Path) -> Result<Dataset, Problem> {
                 .ok_or_else(|| format!("{}: no such file, nor with .gz", folder.join(name).display()))
         };
         let (images, labels) = (files::idx_images(file("images-idx3")?)?, file("labels-idx1")?);
-        data(&images, &files::idx_labels(&labels)?, &labels)
+        data(&images, &files::idx_labels(&labels)?, &labels, side)
     };
     let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     Ok(Dataset { name: name.unwrap_or_else(|| "idx".to_owned()), train: part("train")?, test: part("t10k")? })
 }
 
 /// `NAME_train..` with another set of that name as the test set; or a single set, of which every fifth image is held out.
-fn raw(folder: &Path) -> Result<Dataset, Problem> {
+fn raw(folder: &Path, side: usize) -> Result<Dataset, Problem> {
     let sets = raw_sets(folder)?;
     let known = || sets.iter().map(|set| set.name.as_str()).collect::<Vec<_>>().join(", ");
     if let [only] = &sets[..] {
-        let all = only.load(folder)?;
+        let all = only.load(folder, side)?;
         let (test, train): (Vec<_>, Vec<_>) = (0..all.len()).partition(|i| i % 5 == 0);
         return Ok(Dataset { name: only.name.clone(), train: all.select(&train)?, test: all.select(&test)? });
     }
@@ -67,7 +65,7 @@ fn raw(folder: &Path) -> Result<Dataset, Problem> {
         let problem = format!("one set to test {name} on is needed beside {}", train.name);
         return Err(format!("{}: {problem}; sets there: [{}]", folder.display(), known()).into());
     };
-    Ok(Dataset { name: name.to_owned(), train: train.load(folder)?, test: test.load(folder)? })
+    Ok(Dataset { name: name.to_owned(), train: train.load(folder, side)?, test: test.load(folder, side)? })
 }
 
 /// A raw file of images, as its name tells.
@@ -93,17 +91,17 @@ impl RawSet {
         Some(RawSet { name: name.to_owned(), count: count.parse().ok()?, pixels: pixels.parse().ok()?, file })
     }
 
-    fn load(&self, folder: &Path) -> Result<Data, Problem> {
+    fn load(&self, folder: &Path, side: usize) -> Result<Data, Problem> {
         let name = format!("{}_labels_u8_{}.bin", self.name, self.count);
         let labels = files::find(folder, &name)
             .ok_or_else(|| format!("{}: no such file, nor with .gz", folder.join(&name).display()))?;
         let images = files::raw_images(folder.join(&self.file), self.count, self.pixels)?;
-        data(&images, &files::raw_labels(&labels, self.count)?, &labels)
+        data(&images, &files::raw_labels(&labels, self.count)?, &labels, side)
     }
 }
 
 /// Pixels as numbers from 0 to 1, enlarged to what the network sees.
-fn data(images: &Images, labels: &[u8], labels_file: &Path) -> Result<Data, Problem> {
+fn data(images: &Images, labels: &[u8], labels_file: &Path, side: usize) -> Result<Data, Problem> {
     let Images { count, height, width, .. } = *images;
     let file = images.file.display();
     if labels.len() != count {
@@ -115,15 +113,15 @@ fn data(images: &Images, labels: &[u8], labels_file: &Path) -> Result<Data, Prob
         let problem = format!("label {} of image {i} is not one of {CLASSES} classes", labels[i]);
         return Err(format!("{}: {problem}", labels_file.display()).into());
     }
-    if height > SIDE || width > SIDE {
-        return Err(format!("{file}: images of {height}x{width} pixels, but the network sees {SIDE}x{SIDE}").into());
+    if height > side || width > side {
+        return Err(format!("{file}: images of {height}x{width} pixels, but the network sees {side}x{side}").into());
     }
     let white = if (height, width) == (8, 8) { 16 } else { 255 };
     if let Some(i) = images.pixels.iter().position(|pixel| *pixel > white) {
         return Err(format!("{file}: pixel {} in image {i}, but 8x8 digits go from 0 to 16", images.pixels[i]).into());
     }
-    let (rows, columns) = (interpolation(height, SIDE), interpolation(width, SIDE));
-    let mut inputs = Array2::zeros((count, SIDE * SIDE));
+    let (rows, columns) = (interpolation(height, side), interpolation(width, side));
+    let mut inputs = Array2::zeros((count, side * side));
     for (mut input, image) in inputs.axis_iter_mut(Axis(0)).zip(images.pixels.chunks_exact(height * width)) {
         let numbers: Vec<f32> = image.iter().map(|pixel| f32::from(*pixel) / f32::from(white)).collect();
         let enlarged = rows.dot(&ArrayView2::from_shape((height, width), &numbers)?).dot(&columns.t());

@@ -20,9 +20,12 @@ use tersor::{
     tensor::Stored,
 };
 
-use data::{CLASSES, Dataset, SIDE};
+use data::{CLASSES, Dataset};
 use options::Options;
 use table::Table;
+
+/// The network sees 28x28 pixels.
+const SIDE: usize = 28;
 
 /// What went wrong, in words for the user.
 type Problem = Box<dyn std::error::Error>;
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Problem> {
     let Some(options) = Options::parse()? else { return Ok(()) };
-    let data = data::load(&options.data)?;
+    let data = data::load(&options.data, SIDE)?;
     let networks = train(&data, &options)?;
     let rows = compare::compare(&techniques(), &networks, &data)?;
     println!("{}", Table(&rows));
@@ -123,7 +126,7 @@ fn save_and_load(compressed: &Compressed, test: &Data) -> Result<(), Problem> {
     fs::remove_file(&file)?;
 
     let bits = |network: &Compressed| -> Result<Vec<u32>, Problem> {
-        Ok(network.pack()?.forward(&test.inputs())?.iter().map(|output| output.to_bits()).collect())
+        Ok(network.pack()?.forward(test.inputs())?.iter().map(|output| output.to_bits()).collect())
     };
     if bits(compressed)? != bits(&loaded?)? {
         return Err("the loaded network answers differently from the saved one".into());

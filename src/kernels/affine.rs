@@ -36,10 +36,10 @@ pub(crate) fn encode<T: Code>(values: &[f32], rule: impl Fn(f32) -> f32, (low, h
     }
 }
 
-/// `out = scale * (code + offset)`.
-pub(crate) fn dequantize(codes: &[u16], scale: f32, offset: i32, out: &mut [f32]) {
+/// `out = scale * (code + offset)`; the sum is exact, and then rounded once.
+pub(crate) fn dequantize<C: Copy + Into<i32>>(codes: &[C], scale: f32, offset: i32, out: &mut [f32]) {
     for (code, out) in codes.iter().zip(out) {
-        *out = scale * (i32::from(*code) + offset) as f32;
+        *out = scale * ((*code).into() + offset) as f32;
     }
 }
 

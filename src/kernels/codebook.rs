@@ -51,6 +51,16 @@ fn search<const N: usize>(values: &[f32], cuts: &[f32], codes: &mut [u8]) {
     }
 }
 
+/// `out = scale * table[code]`.
+///
+/// # Panics
+/// If a code is beyond the table.
+pub(crate) fn lookup<C: Copy + Into<usize>>(codes: &[C], scale: f32, table: &[f32], out: &mut [f32]) {
+    for (code, out) in codes.iter().zip(out) {
+        *out = scale * table[(*code).into()];
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -179,14 +179,15 @@ impl<T: Output> Piece<'_, T> {
                     T::add(kernel, &products, &mut totals);
                 }
                 for ((row, out), totals) in (first..).zip(out).zip(totals.chunks(width)) {
-                    let (scale, out) = (activations.scale(row), &mut out[column..]);
-                    for ((out, total), bias) in out.chunks_mut(LANES).zip(totals).zip(bias) {
-                        let mut y = *total;
-                        y.iter_mut().zip(bias).for_each(|(y, bias)| *y = T::finish(*y, scale, *bias));
-                        match out.first_chunk_mut() {
-                            Some(out) => *out = y,
-                            None => out.copy_from_slice(&y[..out.len()]),
-                        }
+                    let scale = activations.scale(row);
+                    let finish = |line: usize| -> Lanes<T> {
+                        std::array::from_fn(|lane| T::finish(totals[line][lane], scale, bias[line][lane]))
+                    };
+                    let end = out.len().min(column + width * LANES);
+                    let (lines, rest) = out[column..end].as_chunks_mut();
+                    lines.iter_mut().enumerate().for_each(|(line, out)| *out = finish(line));
+                    if !rest.is_empty() {
+                        rest.copy_from_slice(&finish(lines.len())[..rest.len()]);
                     }
                 }
             }

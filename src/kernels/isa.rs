@@ -56,10 +56,8 @@ impl Isa {
                 Isa::available().into_iter().find(|isa| isa.name() == name).ok_or_else(|| name.into_owned())
             }
         });
-        detected.clone().map_err(|name| {
-            let available = Isa::available().into_iter().map(Isa::name).collect();
-            Error::Isa { name, available }
-        })
+        let available = || Isa::available().into_iter().map(Isa::name).collect();
+        detected.clone().map_err(|name| Error::Isa { name, available: available() })
     }
 
     /// All sets that this machine has, the best last.

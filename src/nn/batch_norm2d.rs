@@ -3,7 +3,7 @@
 use ndarray::{Array1, ArrayD, ArrayView1, ArrayViewD};
 
 use super::{
-    dense::{array, row_major, slice},
+    dense::{array, for_each_sample, row_major, slice},
     layer::{Backward, OwnArray, OwnArrayMut, Role},
     shape::{at_least_one, elements, expect_finite, expect_images, expect_shape, positive},
 };
@@ -254,7 +254,7 @@ impl BatchNorm2d {
         f: impl Fn(usize, usize, &mut [f32]) + Sync + Send,
     ) {
         let Planes { channels, plane, .. } = Planes::of(x);
-        parallel::for_each_chunk_mut(values, channels * plane, |sample, values| {
+        for_each_sample(values, channels * plane, channels * plane, |sample, values| {
             for (channel, values) in values.chunks_mut(plane).enumerate() {
                 f((sample * channels + channel) * plane, channel, values);
             }

@@ -202,7 +202,7 @@ impl Conv2d {
     pub(super) fn forward(&self, x: ArrayViewD<'_, f32>, shape: &[usize]) -> ArrayD<f32> {
         let sizes = Sizes::new(self, x.shape());
         let (x, weight) = (slice(&x), self.weight.as_slice().expect("row-major"));
-        let samples = samples_per_piece(shape[0]);
+        let samples = samples_per_piece(shape[0], sizes.output * sizes.row);
         let mut y = vec![0.0; shape.iter().product()];
         parallel::for_each_chunk_mut(&mut y, samples * sizes.output, |index, piece| {
             let mut rows = vec![0.0; sizes.positions * sizes.row];
@@ -225,7 +225,7 @@ impl Conv2d {
         let (shape, dy) = (x.shape().to_vec(), dy.view());
         let sizes = Sizes::new(self, &shape);
         let (x, dy, weight) = (slice(&x), slice(&dy), self.weight.as_slice().expect("row-major"));
-        let (dx, [dw, db]) = sum_over_samples(shape[0], |samples| {
+        let (dx, [dw, db]) = sum_over_samples(shape[0], sizes.output * sizes.row, |samples| {
             let mut rows = vec![0.0; sizes.positions * sizes.row];
             let mut dx = vec![0.0; if wants_input { samples.len() * sizes.input } else { 0 }];
             let (mut dw, mut db) = (vec![0.0; weight.len()], vec![0.0; self.out_channels]);

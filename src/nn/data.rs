@@ -125,9 +125,9 @@ impl Data {
     fn gather(&self, samples: &[usize]) -> Data {
         let targets = match &self.targets {
             Targets::Classes(labels) => Targets::Classes(samples.iter().map(|sample| labels[*sample]).collect()),
-            Targets::Values(values) => Targets::Values(values.select(Axis(0), samples)),
+            Targets::Values(values) => Targets::Values(row_major(values.select(Axis(0), samples))),
         };
-        Data { inputs: self.inputs.select(Axis(0), samples), targets }
+        Data { inputs: row_major(self.inputs.select(Axis(0), samples)), targets }
     }
 
     /// All samples in an order drawn from `seed`, in batches; the last may be smaller.

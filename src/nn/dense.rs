@@ -6,7 +6,7 @@ use ndarray::{Array, ArrayD, ArrayViewD, Dimension, IxDyn};
 
 use crate::kernels::parallel;
 
-/// Elements in a piece of an elementwise pass.
+/// Elementary operations in a piece: enough to pay for waking a thread.
 const PIECE: usize = 1 << 14;
 
 /// Pieces of a batch at most.
@@ -42,17 +42,31 @@ pub(super) fn zip_mut(a: &mut [f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sy
     });
 }
 
-/// Samples in a piece of a batch.
-pub(super) fn samples_per_piece(batch: usize) -> usize {
-    batch.div_ceil(PIECES)
+/// Samples in a piece of a batch, given the operations that a sample takes.
+pub(super) fn samples_per_piece(batch: usize, work: usize) -> usize {
+    batch.div_ceil(PIECES).max(PIECE.div_ceil(work.max(1))).min(batch)
 }
 
-/// Runs `f` on ranges of samples, joins the first results and adds up the others, both in order.
+/// Calls `f(index, sample)` for consecutive samples of `len` elements that take `work` operations each.
+pub(super) fn for_each_sample(
+    values: &mut [f32],
+    len: usize,
+    work: usize,
+    f: impl Fn(usize, &mut [f32]) + Sync + Send,
+) {
+    let samples = samples_per_piece(values.len() / len, work);
+    parallel::for_each_chunk_mut(values, samples * len, |index, piece| {
+        piece.chunks_mut(len).enumerate().for_each(|(i, sample)| f(index * samples + i, sample));
+    });
+}
+
+/// Runs `f` on ranges of samples that take `work` operations each, joins the first results and adds up the others, both in order.
 pub(super) fn sum_over_samples<const N: usize>(
     batch: usize,
+    work: usize,
     f: impl Fn(Range<usize>) -> (Vec<f32>, [Vec<f32>; N]) + Sync + Send,
 ) -> (Vec<f32>, [Vec<f32>; N]) {
-    let step = samples_per_piece(batch);
+    let step = samples_per_piece(batch, work);
     let pieces = parallel::map(batch.div_ceil(step), |index| f(index * step..batch.min((index + 1) * step)));
     let mut pieces = pieces.into_iter();
     let (mut joined, mut sums) = pieces.next().expect("a batch has samples");

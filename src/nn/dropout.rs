@@ -2,8 +2,11 @@
 
 use ndarray::ArrayD;
 
-use super::random::{Random, derive};
-use crate::{Error, Result, kernels::parallel};
+use super::{
+    dense::for_each_sample,
+    random::{Random, derive},
+};
+use crate::{Error, Result};
 
 /// Dropout (Srivastava et al. 2014): in training every element is 0 with probability `p`, and `1 / (1 - p)` times
 /// itself otherwise; in evaluation nothing happens.
@@ -30,7 +33,7 @@ impl Dropout {
     pub(super) fn apply(&self, mut x: ArrayD<f32>, seed: u64) -> ArrayD<f32> {
         let sample = x.len() / x.shape()[0];
         let factor = (1.0 / (1.0 - self.p)) as f32;
-        parallel::for_each_chunk_mut(x.as_slice_mut().expect("row-major"), sample, |index, sample| {
+        for_each_sample(x.as_slice_mut().expect("row-major"), sample, sample, |index, sample| {
             let mut random = Random::new(derive(seed, index));
             for x in sample {
                 *x = if f64::from(random.uniform()) < self.p { 0.0 } else { *x * factor };

@@ -199,7 +199,7 @@ impl Layer {
                 let axis = softmax::axis_of(*axis, y.shape())?;
                 softmax::log_backward(y, dy, axis)
             }
-            Layer::Flatten => array(x.shape(), dy.into_raw_vec_and_offset().0),
+            Layer::Flatten => dy.into_shape_with_order(x.shape()).expect("as many elements"),
             Layer::Dropout(dropout) => match saved {
                 Saved::Seed(seed) => dropout.apply(dy, *seed),
                 _ => dy,

@@ -114,7 +114,7 @@ impl LayerNorm {
     pub(super) fn forward(&self, x: ArrayViewD<'_, f32>) -> ArrayD<f32> {
         let (values, features) = (slice(&x), self.weight.len());
         let (weight, bias) = self.slices();
-        let (y, []) = sum_over_samples(values.len() / features, |samples| {
+        let (y, []) = sum_over_samples(values.len() / features, features, |samples| {
             let mut y = values[samples.start * features..samples.end * features].to_vec();
             for row in y.chunks_mut(features) {
                 let (mean, inverse_deviation) = self.moments(row);
@@ -133,7 +133,7 @@ impl LayerNorm {
     pub(super) fn backward(&self, x: ArrayViewD<'_, f32>, dy: ArrayD<f32>) -> Backward {
         let (values, features, dy) = (slice(&x), self.weight.len(), dy.view());
         let (dy, (weight, _)) = (slice(&dy), self.slices());
-        let (dx, [dw, db]) = sum_over_samples(values.len() / features, |samples| {
+        let (dx, [dw, db]) = sum_over_samples(values.len() / features, features, |samples| {
             let mut dx = Vec::with_capacity(samples.len() * features);
             let (mut dw, mut db) = (vec![0.0; features], vec![0.0; features]);
             for sample in samples {

@@ -6,6 +6,7 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
 use super::{
     Builder,
+    dense::row_major,
     known::Known,
     layer::{Backward, Layer, foreign_trace},
     random::derive,
@@ -151,7 +152,7 @@ impl Network {
         S: Data<Elem = f32>,
         D: Dimension,
     {
-        let gradient = gradient.as_standard_layout().to_owned().into_dyn();
+        let gradient = gradient.to_owned().into_dyn();
         let (input, parameters) = self.propagate(trace, gradient, true)?;
         Ok(Gradients { parameters, input: input.ok_or_else(foreign_trace)? })
     }
@@ -199,7 +200,7 @@ impl Network {
         let learns = |layer: &Layer| matches!(layer, Layer::Residual(_)) || !layer.arrays().is_empty();
         let first = if wants_input { Some(0) } else { self.layers.iter().position(|(_, layer)| learns(layer)) };
         let mut found = Vec::new();
-        let mut gradient = Some(gradient);
+        let mut gradient = Some(row_major(gradient));
         for index in (first.unwrap_or(self.layers.len())..self.layers.len()).rev() {
             let ((name, layer), step) = (&self.layers[index], &trace.steps[index]);
             let pass = (trace.input_of_step(index), step.output.view());

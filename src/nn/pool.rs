@@ -5,13 +5,10 @@ use std::ops::Range;
 use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
-    dense::{array, slice},
-    shape::{Size2d, at_least_one, expect_images, expect_windows},
+    dense::{array, for_each_sample, slice},
+    shape::{Size2d, at_least_one, elements, expect_images, expect_windows},
 };
-use crate::{
-    Error, Result,
-    kernels::{im2col::Windows, parallel},
-};
+use crate::{Error, Result, kernels::im2col::Windows};
 
 /// The largest value of every window of (batch, channels, height, width), channel by channel.
 ///
@@ -77,7 +74,7 @@ macro_rules! settings {
                         return Err(Error::Setting { setting, value, bound: "at most half the kernel" });
                     }
                 }
-                Ok(())
+                elements(concat!("kernel of ", $name), &self.kernel).map(|_| ())
             }
 
             pub(super) fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
@@ -206,7 +203,8 @@ fn forward(
     let (input, output) = (windows.input[0] * windows.input[1], shape[2] * shape[3]);
     let (x, channels) = (slice(&x), shape[1]);
     let mut y = vec![0.0; shape.iter().product()];
-    parallel::for_each_chunk_mut(&mut y, channels * output, |sample, y| {
+    let work = channels * output * windows.row_len();
+    for_each_sample(&mut y, channels * output, work, |sample, y| {
         for (y, x) in y.chunks_mut(output).zip(x[sample * channels * input..].chunks(input)) {
             for_each_window(windows, |position, inside| y[position] = f(x, inside));
         }
@@ -225,7 +223,8 @@ fn backward(
     let (input, output) = (shape[2] * shape[3], dy.shape()[2] * dy.shape()[3]);
     let (x, dy) = (slice(&x), dy.as_slice().expect("row-major"));
     let mut dx = vec![0.0; x.len()];
-    parallel::for_each_chunk_mut(&mut dx, channels * input, |sample, dx| {
+    let work = channels * output * windows.row_len();
+    for_each_sample(&mut dx, channels * input, work, |sample, dx| {
         let planes = x[sample * channels * input..].chunks(input).zip(dy[sample * channels * output..].chunks(output));
         for (dx, (x, dy)) in dx.chunks_mut(input).zip(planes) {
             for_each_window(windows, |position, inside| f(x, inside, dy[position], dx));

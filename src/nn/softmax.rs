@@ -2,11 +2,8 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::dense::{array, slice};
-use crate::{Error, Result, kernels::parallel};
-
-/// Lines in a piece.
-const PIECE: usize = 256;
+use super::dense::{for_each_sample, slice};
+use crate::{Error, Result};
 
 /// The axis meant: the one given, or the last.
 pub(super) fn axis_of(axis: Option<usize>, shape: &[usize]) -> Result<usize> {
@@ -19,7 +16,7 @@ pub(super) fn axis_of(axis: Option<usize>, shape: &[usize]) -> Result<usize> {
 
 /// `exp(x) / Σ exp(x)` along `axis`.
 pub(super) fn forward(x: ArrayViewD<'_, f32>, axis: usize) -> ArrayD<f32> {
-    along(x.shape(), axis, slice(&x).to_vec(), |_, line| {
+    along(x.to_owned(), axis, |_, line| {
         let largest = line.fold(f32::NEG_INFINITY, f32::max);
         line.for_each(|x| *x = (*x - largest).exp());
         let sum = line.fold(0.0, |sum, x| sum + x);
@@ -30,7 +27,7 @@ pub(super) fn forward(x: ArrayViewD<'_, f32>, axis: usize) -> ArrayD<f32> {
 /// `dx = y (dy - Σ dy y)`.
 pub(super) fn backward(y: ArrayViewD<'_, f32>, dy: ArrayD<f32>, axis: usize) -> ArrayD<f32> {
     let values = slice(&y);
-    along(y.shape(), axis, dy.into_raw_vec_and_offset().0, |start, line| {
+    along(dy, axis, |start, line| {
         let sum = line.sum_indexed(|i, dy| dy * values[start + i]);
         line.for_each_indexed(|i, dy| *dy = values[start + i] * (*dy - sum));
     })
@@ -38,7 +35,7 @@ pub(super) fn backward(y: ArrayViewD<'_, f32>, dy: ArrayD<f32>, axis: usize) -> 
 
 /// `x - log Σ exp(x)` along `axis`.
 pub(super) fn log_forward(x: ArrayViewD<'_, f32>, axis: usize) -> ArrayD<f32> {
-    along(x.shape(), axis, slice(&x).to_vec(), |_, line| {
+    along(x.to_owned(), axis, |_, line| {
         let largest = line.fold(f32::NEG_INFINITY, f32::max);
         let log_sum = line.fold(0.0, |sum, x| sum + (x - largest).exp()).ln();
         line.for_each(|x| *x = *x - largest - log_sum);
@@ -48,7 +45,7 @@ pub(super) fn log_forward(x: ArrayViewD<'_, f32>, axis: usize) -> ArrayD<f32> {
 /// `dx = dy - exp(y) Σ dy`.
 pub(super) fn log_backward(y: ArrayViewD<'_, f32>, dy: ArrayD<f32>, axis: usize) -> ArrayD<f32> {
     let values = slice(&y);
-    along(y.shape(), axis, dy.into_raw_vec_and_offset().0, |start, line| {
+    along(dy, axis, |start, line| {
         let sum = line.fold(0.0, |sum, dy| sum + dy);
         line.for_each_indexed(|i, dy| *dy -= values[start + i].exp() * sum);
     })
@@ -79,18 +76,14 @@ impl Line<'_> {
     }
 }
 
-/// Calls `f(offset, line)` for every line along `axis` of row-major `values`, and returns them as an array.
-fn along(shape: &[usize], axis: usize, mut values: Vec<f32>, f: impl Fn(usize, &mut Line<'_>) + Sync) -> ArrayD<f32> {
-    let step: usize = shape[axis + 1..].iter().product();
-    let block = shape[axis] * step;
-    let blocks = (PIECE / step).max(1);
-    parallel::for_each_chunk_mut(&mut values, block * blocks, |index, piece| {
-        for (i, block_values) in piece.chunks_mut(block).enumerate() {
-            let start = (index * blocks + i) * block;
-            for offset in 0..step {
-                f(start + offset, &mut Line { values: &mut block_values[offset..], step });
-            }
+/// Calls `f(offset, line)` for every line along `axis` of a row-major array, and returns the array.
+fn along(mut values: ArrayD<f32>, axis: usize, f: impl Fn(usize, &mut Line<'_>) + Sync + Send) -> ArrayD<f32> {
+    let step: usize = values.shape()[axis + 1..].iter().product();
+    let block = values.shape()[axis] * step;
+    for_each_sample(values.as_slice_mut().expect("row-major"), block, block, |index, block_values| {
+        for offset in 0..step {
+            f(index * block + offset, &mut Line { values: &mut block_values[offset..], step });
         }
     });
-    array(shape, values)
+    values
 }

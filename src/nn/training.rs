@@ -187,10 +187,10 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{Array1, Array2, Array4, array};
+    use ndarray::{Array1, Array2, Array4, ArrayD, ArrayViewD, ShapeBuilder, array, s};
 
     use super::*;
-    use crate::nn::{Adam, Conv2d, MeanSquaredError, Sgd, Update};
+    use crate::nn::{Adam, Builder, Conv2d, MeanSquaredError, Sgd, Targets, Update};
 
     fn silent(_: &Progress) -> ControlFlow<()> {
         ControlFlow::Continue(())
@@ -340,6 +340,33 @@ mod tests {
         assert!(three.iter().chain(&two).all(|w| (w + 0.1).abs() < 1e-6));
     }
 
+    /// A loss written by a user, whose gradient is neither row-major nor all of its memory.
+    #[derive(Debug)]
+    struct Sum;
+
+    impl Loss for Sum {
+        fn check(&self, _: &[usize], _: &Targets) -> Result<()> {
+            Ok(())
+        }
+
+        fn evaluate(&self, outputs: ArrayViewD<'_, f32>, _: &Targets) -> Result<(f64, ArrayD<f32>)> {
+            let columns = Array2::ones((outputs.shape()[1] + 1, outputs.shape()[0]).f());
+            let gradient = columns.slice_move(s![1.., ..]).reversed_axes().into_dyn();
+            Ok((outputs.iter().map(|y| f64::from(*y)).sum(), gradient))
+        }
+    }
+
+    #[test]
+    fn a_gradient_in_any_memory_order_is_taken() {
+        for last in
+            [|b: Builder| b.flatten(), |b: Builder| b.softmax(), |b: Builder| b.relu(), |b: Builder| b.dropout(0.5)]
+        {
+            let mut network = last(Network::builder(1).linear(2, 3)).build().unwrap();
+            let training = Training::new(1).loss(Sum);
+            training.train(&mut network, &exclusive_or(), &mut Sgd::new(0.1), &mut silent).unwrap();
+        }
+    }
+
     /// Every kind of pass that is shared out among threads, at sizes that make several pieces of each.
     fn train_a_convolutional_network() -> (Network, History, f64) {
         let images = Array4::from_shape_fn((96, 1, 28, 28), |(n, _, y, x)| ((n * 7 + y * x) % 11) as f32 / 11.0);
@@ -351,8 +378,8 @@ mod tests {
             .residual(|b| b.conv2d(Conv2d::new(4, 4, 3).padding(1).groups(2)).silu().dropout(0.2))
             .max_pool2d(2)
             .flatten()
+            .layer_norm(784)
             .linear(784, 128)
-            .layer_norm(128)
             .gelu()
             .linear(128, 10)
             .build()

@@ -1,9 +1,12 @@
 //! Levels that are sums of shifts (APoT).
 
+use std::fmt;
+
 use super::{
     Quantizer,
     codebook::{self, Scaled, granularity_builders},
     sample::{BINS, Points},
+    written::write_scheme,
 };
 use crate::{
     error::Result,
@@ -47,11 +50,22 @@ use crate::{
 /// assert!((q.dequantize()[1] + 0.6).abs() < 1e-6); // 0.6 = 3/4 of 4/5
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct AdditivePowerOfTwo {
     bits: u8,
     granularity: Granularity,
     absmax: bool,
+}
+
+impl fmt::Debug for AdditivePowerOfTwo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scheme(
+            f,
+            format_args!("additive_power_of_two({})", self.bits),
+            (self.granularity, Granularity::Tensor),
+            &[(self.absmax, "absmax")],
+        )
+    }
 }
 
 impl AdditivePowerOfTwo {

@@ -1,8 +1,11 @@
 //! Two levels: the sign.
 
+use std::fmt;
+
 use super::{
     Quantizer,
     codebook::{self, Group, Scaled, granularity_builders},
+    written::write_scheme,
 };
 use crate::{
     error::Result,
@@ -34,10 +37,21 @@ use crate::{
 /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [1.0, -1.0, 1.0, 1.0]);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Binary {
     granularity: Granularity,
     centered: bool,
+}
+
+impl fmt::Debug for Binary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scheme(
+            f,
+            format_args!("binary()"),
+            (self.granularity, Granularity::Tensor),
+            &[(self.centered, "centered")],
+        )
+    }
 }
 
 const BITS: u8 = 1;

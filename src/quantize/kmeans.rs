@@ -1,11 +1,14 @@
 //! Optimal one-dimensional k-means: by dynamic programming, not from a random start.
 
+use std::fmt;
+
 use ndarray::{ArrayView1, ArrayViewD, CowArray, IxDyn};
 
 use super::{
     Quantizer,
     codebook::{self, granularity_builders},
     sample::{self, Points, Sample},
+    written::write_scheme,
 };
 use crate::{
     error::{Error, Result},
@@ -61,11 +64,23 @@ use crate::{
 /// assert_eq!(q.dequantize()[[0, 0]], -1.05);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct KMeans {
     bits: u8,
     granularity: Granularity,
     bins: usize,
+}
+
+impl fmt::Debug for KMeans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scheme(
+            f,
+            format_args!("kmeans({})", self.bits),
+            (self.granularity, Granularity::Tensor),
+            &[(self.bins == usize::MAX, "exact")],
+        )?;
+        if self.bins == usize::MAX || self.bins == sample::BINS { Ok(()) } else { write!(f, ".bins({})", self.bins) }
+    }
 }
 
 const FEWEST_BINS: usize = 1024;
@@ -117,11 +132,11 @@ pub struct Clusters {
 /// The k centroids of least inertia for numbers on a line: the exact optimum, in O(k n log n) time and 4 k n bytes for
 /// n distinct values.
 ///
-/// `weights` says how much each value counts; `None`: 1 each. Where there are fewer than k distinct values (of weight
-/// above 0), these are the centroids, fewer than k, and the inertia is 0.
+/// `weights` says how much each value counts; `None`: 1 each.
 ///
 /// # Errors
-/// [`Error::Setting`] for k = 0, for a negative weight, and for weights that are all 0; [`Error::Empty`] without values;
+/// [`Error::Clusters`] for k above the number of distinct values (of weight above 0); [`Error::Setting`] for k = 0, for a
+/// negative weight, and for weights that are all 0; [`Error::Empty`] without values;
 /// [`Error::NotFinite`]; [`Error::Shape`] if there are not as many weights as values.
 ///
 /// ```
@@ -135,7 +150,11 @@ pub fn kmeans_1d(values: &[f32], weights: Option<&[f32]>, k: usize) -> Result<Cl
     }
     let line = Line { values, weights };
     let line = Dense::new(&line)?;
-    let cells = cells(&Sample::new(line.values().iter().copied(), line.importance()), k, usize::MAX);
+    let sample = Sample::new(line.values().iter().copied(), line.importance());
+    if let Some(distinct) = sample.distinct(k - 1) {
+        return Err(Error::Clusters { k, distinct: distinct.len() });
+    }
+    let cells = cells(&sample, k, usize::MAX);
     Ok(Clusters {
         centroids: cells.iter().map(|cell| cell.mean).collect(),
         inertia: cells.iter().map(|cell| cell.error).sum(),

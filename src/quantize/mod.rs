@@ -19,6 +19,7 @@ mod range;
 mod sample;
 mod ternary;
 mod uniform;
+mod written;
 
 pub use adaptive::{Adaptive, Candidate, Choice};
 pub use additive_power_of_two::AdditivePowerOfTwo;

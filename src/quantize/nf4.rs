@@ -1,8 +1,11 @@
 //! Sixteen levels for normal numbers.
 
+use std::fmt;
+
 use super::{
     Quantizer,
     codebook::{self, Scaled, granularity_builders},
+    written::write_scheme,
 };
 use crate::{
     error::Result,
@@ -33,9 +36,15 @@ use crate::{
 /// assert_eq!(q.integers().into_raw_vec_and_offset().0, [15, 0, 7, 8]);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Nf4 {
     granularity: Granularity,
+}
+
+impl fmt::Debug for Nf4 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scheme(f, format_args!("nf4()"), (self.granularity, Granularity::Group(64)), &[])
+    }
 }
 
 const BITS: u8 = 4;

@@ -1,9 +1,12 @@
 //! The range cut into intervals, each with its own step (PWLQ).
 
+use std::fmt;
+
 use super::{
     Quantizer,
     codebook::{self, Group, granularity_builders},
     sample::{BINS, Points},
+    written::write_scheme,
 };
 use crate::{
     error::{Error, Result},
@@ -44,12 +47,20 @@ use crate::{
 /// assert!(error.iter().all(|error| *error < 0.01));
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Piecewise {
     bits: u8,
     granularity: Granularity,
     pieces: usize,
     ends: Ends,
+}
+
+impl fmt::Debug for Piecewise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = [(self.ends == Ends::Absmax, "absmax"), (self.ends == Ends::Normal, "normal_breakpoint")];
+        write_scheme(f, format_args!("piecewise({})", self.bits), (self.granularity, Granularity::Tensor), &options)?;
+        if self.pieces == 2 { Ok(()) } else { write!(f, ".pieces({})", self.pieces) }
+    }
 }
 
 /// How the ends of the pieces are chosen.

@@ -1,9 +1,12 @@
 //! Levels that are shifts.
 
+use std::fmt;
+
 use super::{
     Quantizer,
     codebook::{self, Scaled, granularity_builders},
     sample::{BINS, Points},
+    written::write_scheme,
 };
 use crate::{
     error::Result,
@@ -39,12 +42,19 @@ use crate::{
 /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [1.0, -0.5, 0.25, 0.0]);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct PowerOfTwo {
     bits: u8,
     granularity: Granularity,
     absmax: bool,
     float_scale: bool,
+}
+
+impl fmt::Debug for PowerOfTwo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = [(self.absmax, "absmax"), (self.float_scale, "float_scale")];
+        write_scheme(f, format_args!("power_of_two({})", self.bits), (self.granularity, Granularity::Tensor), &options)
+    }
 }
 
 impl PowerOfTwo {

@@ -1,11 +1,14 @@
 //! Levels where equal shares of the numbers are.
 
+use std::fmt;
+
 use std::ops::Range;
 
 use super::{
     Quantizer,
     codebook::{self, granularity_builders},
     sample::Sample,
+    written::write_scheme,
 };
 use crate::{
     error::Result,
@@ -43,11 +46,22 @@ use crate::{
 /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [0.5, 0.5, 3.5, 3.5, 15.0, 15.0, 60.0, 60.0]);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Quantile {
     bits: u8,
     granularity: Granularity,
     median: bool,
+}
+
+impl fmt::Debug for Quantile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scheme(
+            f,
+            format_args!("quantile({})", self.bits),
+            (self.granularity, Granularity::Tensor),
+            &[(self.median, "median")],
+        )
+    }
 }
 
 impl Quantile {

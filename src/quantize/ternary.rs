@@ -1,8 +1,11 @@
 //! Three levels: minus, nothing, plus.
 
+use std::fmt;
+
 use super::{
     Quantizer,
     codebook::{self, Group, Scaled, granularity_builders},
+    written::write_scheme,
 };
 use crate::{
     error::Result,
@@ -38,10 +41,16 @@ use crate::{
 /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [1.0, -1.0, 0.0, 0.0, 0.0]);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Ternary {
     granularity: Granularity,
     twn: bool,
+}
+
+impl fmt::Debug for Ternary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scheme(f, format_args!("ternary()"), (self.granularity, Granularity::Tensor), &[(self.twn, "twn")])
+    }
 }
 
 const BITS: u8 = 2;

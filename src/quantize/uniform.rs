@@ -1,8 +1,11 @@
 //! Evenly spaced levels.
 
-use ndarray::Axis;
+use std::fmt;
 
-use super::{Affine, CodeRange, Convention, Quantizer, Range, SymmetricScale, fit::Fit, range::Sample};
+use super::{
+    Affine, CodeRange, Convention, Quantizer, Range, SymmetricScale, codebook::granularity_builders, fit::Fit,
+    range::Sample, written::write_scheme,
+};
 use crate::{
     error::Result,
     kernels::parallel,
@@ -32,7 +35,7 @@ use crate::{
 /// assert_eq!(q.bits_per_weight(), 5.0); // 4, and a scale of 32 bits for 32 weights
 /// # Ok::<(), tersor::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Uniform {
     bits: u8,
     symmetric: bool,
@@ -41,6 +44,27 @@ pub struct Uniform {
     granularity: Granularity,
     range: Range,
     convention: Convention,
+}
+
+impl fmt::Debug for Uniform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = Convention { symmetric_scale: SymmetricScale::default(), ..self.convention };
+        let signed_max = self.full_range && self.convention.symmetric_scale == SymmetricScale::SignedMax;
+        let options = [
+            (self.symmetric && !self.full_range, "symmetric"),
+            (self.full_range && !signed_max, "full_range"),
+            (signed_max, "signed_max"),
+        ];
+        write_scheme(f, format_args!("uniform({})", self.bits), (self.granularity, Granularity::Tensor), &options)?;
+        if let Some(codes) = self.codes {
+            write!(f, ".codes({}..={})", codes.lowest(), codes.highest())?;
+        }
+        if self.range != Range::MinMax {
+            write!(f, ".range({:?})", self.range)?;
+        }
+        let told = if signed_max { plain } else { self.convention };
+        if told == Convention::default() { Ok(()) } else { write!(f, ".convention({:?})", self.convention) }
+    }
 }
 
 impl Uniform {
@@ -87,21 +111,7 @@ impl Uniform {
         self
     }
 
-    /// One scale for each index along `axis`; `Axis(0)` is a weight's output channel.
-    pub fn per_channel(self, axis: Axis) -> Self {
-        self.granularity(Granularity::Channel(axis))
-    }
-
-    /// One scale for `group_size` consecutive weights of the last axis; the last group of a row may be shorter.
-    pub fn per_group(self, group_size: usize) -> Self {
-        self.granularity(Granularity::Group(group_size))
-    }
-
-    /// Sets which elements share a scale.
-    pub fn granularity(mut self, granularity: Granularity) -> Self {
-        self.granularity = granularity;
-        self
-    }
+    granularity_builders!();
 
     /// Sets which part of the numbers the levels cover.
     pub fn range(mut self, range: Range) -> Self {

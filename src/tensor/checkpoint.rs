@@ -99,7 +99,7 @@ impl From<QuantizedTensor> for Stored {
 /// checkpoint.insert("fc.weight", ndarray::Array2::<f32>::eye(8));
 /// let q = Quantizer::uniform(4).apply(&checkpoint.floats("fc.weight")?)?;
 /// checkpoint.insert("fc.weight", q);
-/// assert_eq!(checkpoint.nbytes(), 8 * 8 / 2 + 5);
+/// assert_eq!(checkpoint.nbytes(), 8 * 8 / 2 + 4);
 /// # Ok::<(), tersor::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]

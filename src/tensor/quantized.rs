@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayD, IxDyn};
 use super::{Codes, Granularity, Groups, granularity::elements};
 use crate::{
     error::{Error, Result},
-    kernels::{affine, parallel},
+    kernels::{affine, codebook, parallel},
 };
 
 /// What the codes of a [`QuantizedTensor`] stand for.
@@ -69,7 +69,12 @@ impl QuantizedTensor {
     /// assert_eq!(q.dequantize().into_raw_vec_and_offset().0, [-0.5, 0.0, 0.5, 0.5]);
     /// # Ok::<(), tersor::Error>(())
     /// ```
-    pub fn new(shape: &[usize], codes: Codes, grid: Grid) -> Result<QuantizedTensor> {
+    pub fn new(shape: &[usize], codes: Codes, mut grid: Grid) -> Result<QuantizedTensor> {
+        if let Grid::Codebook { levels, .. } = &mut grid
+            && !levels.is_standard_layout()
+        {
+            *levels = levels.as_standard_layout().into_owned();
+        }
         length("the codes", elements(shape), codes.len())?;
         let groups = grid.granularity().groups(shape)?.count();
         match &grid {
@@ -159,10 +164,19 @@ impl QuantizedTensor {
 
     /// Decodes `out.len()` elements from element `start` on.
     pub(crate) fn decode(&self, start: usize, out: &mut [f32]) {
-        let mut codes = vec![0u16; out.len()];
-        self.codes.unpack16(start, &mut codes);
-        let groups = self.groups();
-        for (group, piece) in groups.segments(start..start + out.len()) {
+        if self.bits() == 16 {
+            let mut codes = vec![0u16; out.len()];
+            self.codes.unpack16(start, &mut codes);
+            self.decode_codes(&codes, start, out);
+        } else {
+            let mut codes = vec![0u8; out.len()];
+            self.codes.unpack8(start, &mut codes);
+            self.decode_codes(&codes, start, out);
+        }
+    }
+
+    fn decode_codes<C: Copy + Into<i32> + Into<usize>>(&self, codes: &[C], start: usize, out: &mut [f32]) {
+        for (group, piece) in self.groups().segments(start..start + out.len()) {
             let piece = piece.start - start..piece.end - start;
             let (codes, out) = (&codes[piece.clone()], &mut out[piece]);
             match &self.grid {
@@ -173,7 +187,7 @@ impl QuantizedTensor {
                 Grid::Codebook { levels, scale, .. } => {
                     let table = levels.row(if levels.nrows() == 1 { 0 } else { group });
                     let scale = scale.get(group).copied().unwrap_or(1.0);
-                    codes.iter().zip(out).for_each(|(code, out)| *out = scale * table[usize::from(*code)]);
+                    codebook::lookup(codes, scale, table.as_slice().unwrap_or_default(), out);
                 }
             }
         }
