@@ -129,6 +129,7 @@ fn layouts_do_not_matter() {
     }
 }
 
+#[cfg(feature = "rayon")]
 #[test]
 fn threads_do_not_change_a_bit() {
     let (w, x) = (normal(300, 700, 1), normal(130, 700, 2));

@@ -11,7 +11,9 @@ pub use checkpoint::{Checkpoint, FloatType, Stored};
 pub use codes::Codes;
 pub use distortion::Distortion;
 pub use granularity::Granularity;
-pub(crate) use granularity::{Groups, elements};
+pub(crate) use granularity::Groups;
+#[cfg(feature = "io")]
+pub(crate) use granularity::elements;
 pub use quantized::{Grid, QuantizedTensor};
 pub(crate) use weights::Dense;
 pub use weights::{Element, Weighted, Weights};
