@@ -81,6 +81,17 @@ pub enum Error {
         /// The bound, as text (`above 0 and at most 100`).
         bound: &'static str,
     },
+    /// More clusters than there are distinct numbers to fill them.
+    #[error(
+        "k = {k}, but there are {distinct} distinct values; ask for at most as many, or let Quantizer::kmeans leave \
+         levels out"
+    )]
+    Clusters {
+        /// The number of clusters asked for.
+        k: usize,
+        /// The distinct values that have any weight.
+        distinct: usize,
+    },
     /// Two settings, or a setting and an input, that exclude one another.
     #[error("{what}; {remedy}")]
     Conflict {

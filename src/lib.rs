@@ -76,3 +76,7 @@ pub use quantize::Quantizer;
 pub use recipe::Recipe;
 pub use report::Report;
 pub use tensor::{QuantizedTensor, Weights};
+
+#[cfg(all(doctest, feature = "io"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -379,7 +379,13 @@ proptest! {
         prop_assume!(copies.iter().any(|n| *n > 0));
         let repeated: Vec<f32> = values.iter().zip(copies).flat_map(|(x, n)| std::iter::repeat_n(*x, *n)).collect();
         let weights: Vec<f32> = copies.iter().map(|n| *n as f32).collect();
-        let (weighted, repeated) = (kmeans_1d(&values, Some(&weights), k).unwrap(), kmeans_1d(&repeated, None, k).unwrap());
+        let (weighted, repeated) = match (kmeans_1d(&values, Some(&weights), k), kmeans_1d(&repeated, None, k)) {
+            (Ok(weighted), Ok(repeated)) => (weighted, repeated),
+            (weighted, repeated) => {
+                prop_assert!(weighted.is_err() && repeated.is_err());
+                return Ok(());
+            }
+        };
         prop_assert!((weighted.inertia - repeated.inertia).abs() <= 1e-9 * (1.0 + repeated.inertia));
         prop_assert_eq!(weighted.centroids.len(), repeated.centroids.len());
     }
@@ -465,8 +471,10 @@ fn fewer_levels_where_there_are_fewer_numbers() {
     let q = Quantizer::kmeans(4).per_channel(Axis(0)).apply(&w).unwrap();
     assert_eq!(levels(&q), [[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]]); // the shorter table repeats its last level
     assert_eq!(q.dequantize(), w.into_dyn());
-    let found = kmeans_1d(&[3.0, 3.0, 1.0], None, 5).unwrap();
+    let found = kmeans_1d(&[3.0, 3.0, 1.0], None, 2).unwrap();
     assert_eq!((found.centroids, found.inertia), (vec![1.0, 3.0], 0.0));
+    let error = kmeans_1d(&[3.0, 3.0, 1.0], Some(&[1.0, 1.0, 0.0]), 2).unwrap_err();
+    assert!(matches!(error, Error::Clusters { k: 2, distinct: 1 }), "{error}");
 }
 
 #[test]

@@ -1,21 +1,11 @@
 //! Training on the handwritten digits, held against what PyTorch reaches with the same data, split and settings.
 
-use std::{fs, ops::ControlFlow, path::Path};
+mod common;
 
-use ndarray::Array2;
+use std::ops::ControlFlow;
+
+use common::digits;
 use tersor::nn::{Adam, Conv2d, Data, Network, Training};
-
-/// (training, test): test is every fifth image; pixels 0 to 16 become 0 to 1.
-fn digits() -> (Data, Data) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
-    let pixels = fs::read(folder.join("digits_images_u8_1797x64.bin")).unwrap();
-    let labels = fs::read(folder.join("digits_labels_u8_1797.bin")).unwrap();
-    let images =
-        Array2::from_shape_vec((1797, 64), pixels.iter().map(|pixel| f32::from(*pixel) / 16.0).collect()).unwrap();
-    let all = Data::classes(images, labels.into_iter().map(usize::from)).unwrap();
-    let (test, train): (Vec<usize>, Vec<usize>) = (0..1797).partition(|i| i % 5 == 0);
-    (all.select(&train).unwrap(), all.select(&test).unwrap())
-}
 
 fn as_images(data: &Data, labels: impl IntoIterator<Item = usize>) -> Data {
     let images = data.inputs().clone().into_shape_with_order((data.len(), 1, 8, 8)).unwrap();

@@ -2,6 +2,7 @@
 
 mod common;
 
+use approx::assert_relative_eq;
 use common::{mse, normal, normal_quantiles};
 use ndarray::{Array1, Array2, Axis, array};
 use proptest::prelude::*;
@@ -161,10 +162,10 @@ fn highest_and_half_span_scales_differ_as_named() {
         let convention = Convention { symmetric_scale, ..Convention::default() };
         Quantizer::uniform(4).full_range().convention(convention).fit(&w).unwrap().scale()[0]
     };
-    assert_eq!(scale(SymmetricScale::HalfSpan), 1.0 / 7.5);
-    assert_eq!(scale(SymmetricScale::Highest), 1.0 / 7.0);
-    assert_eq!(scale(SymmetricScale::NoClipping), 1.0 / 8.0);
-    assert_eq!(scale(SymmetricScale::SignedMax), 1.0 / 8.0);
+    assert_relative_eq!(scale(SymmetricScale::HalfSpan), 1.0 / 7.5);
+    assert_relative_eq!(scale(SymmetricScale::Highest), 1.0 / 7.0);
+    assert_relative_eq!(scale(SymmetricScale::NoClipping), 1.0 / 8.0);
+    assert_relative_eq!(scale(SymmetricScale::SignedMax), 1.0 / 8.0);
 }
 
 fn scheme() -> impl Strategy<Value = Uniform> {

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use ndarray::Axis;
 use serde::{Deserialize, Serialize};
 
-use super::network::NetworkHeader;
-use crate::tensor::{self, Grid, QuantizedTensor};
+use crate::{
+    compressed::Structure,
+    tensor::{self, Grid, QuantizedTensor},
+};
 
 /// The version written; older ones stay readable.
 const VERSION: u32 = 1;
@@ -20,6 +22,25 @@ pub(crate) struct Header {
     /// The network that the tensors belong to, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) network: Option<NetworkHeader>,
+}
+
+/// What a file tells of a network, beside its tensors.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NetworkHeader {
+    pub(super) layers: Structure,
+    /// The scheme that made each compressed tensor, in words.
+    #[serde(default)]
+    pub(super) schemes: BTreeMap<String, String>,
+    /// Fixed grids of inputs, by layer: scale and zero point.
+    #[serde(default)]
+    pub(super) activations: BTreeMap<String, InputGrid>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum InputGrid {
+    Float,
+    Static { scale: f32, zero_point: i32 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,35 +1,17 @@
 //! Networks in files: structure in the metadata, arrays as tensors.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::{header::Header, read, write};
+use super::{
+    header::{Header, InputGrid, NetworkHeader},
+    read, write,
+};
 use crate::{
-    compressed::{Compressed, Structure},
+    compressed::Compressed,
     error::{Error, Result},
     nn::Network,
     packed::Activations,
 };
-
-/// What a file tells of a network, beside its tensors.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct NetworkHeader {
-    layers: Structure,
-    /// The scheme that made each compressed tensor, in words.
-    #[serde(default)]
-    schemes: BTreeMap<String, String>,
-    /// Fixed grids of inputs, by layer: scale and zero point.
-    #[serde(default)]
-    activations: BTreeMap<String, InputGrid>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum InputGrid {
-    Float,
-    Static { scale: f32, zero_point: i32 },
-}
 
 impl Compressed {
     /// Writes a safetensors file, atomically; [`load`](Compressed::load) needs nothing else.

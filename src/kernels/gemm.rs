@@ -106,7 +106,7 @@ impl<T: Output> Job for Product<'_, T> {
                 pieces[first..].iter_mut().zip(parts).for_each(|(piece, part)| piece.out.push(part));
             }
         }
-        let mut bias_lines = vec![[T::default(); LANES]; weights.panels() * K::LINES];
+        let mut bias_lines = vec![[T::default(); LANES]; n.div_ceil(LANES)];
         if let Some(bias) = bias {
             bias_lines.as_flattened_mut()[..n].copy_from_slice(bias);
         }
@@ -149,41 +149,41 @@ impl<T: Output> Piece<'_, T> {
         // LOOP 3 over panels: the weights of one stay near.
         for panel in self.panels.clone() {
             let column = (panel - self.panels.start) * K::LINES * LANES;
-            let bias = &bias[panel * K::LINES..][..K::LINES];
+            let width = weights.width(panel);
+            let bias = &bias[panel * K::LINES..][..width];
             // LOOP 2 over tiles of rows.
             for (tile, out) in self.out.chunks_mut(K::ROWS).enumerate() {
                 let first = self.row + tile * K::ROWS;
+                let mut rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
+                for (row, index) in rows.iter_mut().zip(first..first + out.len()) {
+                    *row = activations.quads(index);
+                }
+                let (rows, sums) = (&rows[..out.len()], &mut sums[..out.len() * width]);
                 let mut totals = [[T::default(); LANES]; MAX_LINES];
                 // LOOP 1 over the groups of the depth; the kernel goes down each.
                 for group in 0..groups {
                     let (inputs, quads) = depth.group(group);
-                    let mut rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
+                    P::tile(kernel, rows, quads.start, weights.lines(panel, quads), sums);
                     let mut row_sums = [P::from(0); MAX_ROWS];
-                    for (row, index) in (first..first + out.len()).enumerate() {
-                        rows[row] = activations.quads(index, quads.clone());
-                        row_sums[row] = activations.row_sum(index, group).into();
+                    for (row_sum, index) in row_sums.iter_mut().zip(first..first + out.len()) {
+                        *row_sum = activations.row_sum(index, group).into();
                     }
-                    P::tile(kernel, &rows[..out.len()], weights.lines(panel, quads), &mut sums);
                     let grid = weights.grid(panel, group);
                     if activations.zero() != 0 {
                         for (offset, grid) in offsets.iter_mut().zip(grid) {
                             *offset = grid.offset(inputs.len(), activations.zero());
                         }
                     }
-                    for (line, (grid, offset)) in grid.iter().zip(&offsets).enumerate() {
-                        for (row, row_sum) in row_sums[..out.len()].iter().enumerate() {
-                            let at = row * K::LINES + line;
-                            let products = Products { sums: &sums[at], row_sum: *row_sum, grid, offset };
-                            T::add(kernel, &products, &mut totals[at]);
-                        }
-                    }
+                    let row_sums = &row_sums[..out.len()];
+                    let products = Products { sums, row_sums, grid, offsets: &offsets };
+                    T::add(kernel, &products, &mut totals);
                 }
-                for ((row, out), totals) in (first..).zip(out).zip(totals.chunks(K::LINES)) {
+                for ((row, out), totals) in (first..).zip(out).zip(totals.chunks(width)) {
                     let scale = activations.scale(row);
                     let finish = |line: usize| -> Lanes<T> {
                         std::array::from_fn(|lane| T::finish(totals[line][lane], scale, bias[line][lane]))
                     };
-                    let end = out.len().min(column + K::LINES * LANES);
+                    let end = out.len().min(column + width * LANES);
                     let (lines, rest) = out[column..end].as_chunks_mut();
                     lines.iter_mut().enumerate().for_each(|(line, out)| *out = finish(line));
                     if !rest.is_empty() {

@@ -29,20 +29,20 @@ pub(super) const EXACT_QUADS: usize = 1 << 14;
 pub(super) trait Kernel: Copy + Send + Sync {
     /// Rows of activations in a tile ("mr").
     const ROWS: usize;
-    /// Lines of weights in a tile and in a panel ("nr" is sixteen times that).
+    /// The most lines of weights in a tile and in a panel ("nr" is sixteen times that).
     const LINES: usize;
 
     /// Runs `f` compiled for this instruction set, provided that it is inlined: mark what it calls `inline(always)`.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
 
-    /// `sums[row * LINES + line][lane]` = sum over all quads and their four places of activation times weight.
+    /// `sums[row][line][lane]` = sum over the quads and their four places of activation times weight.
     ///
-    /// - `rows`: 1 to `ROWS` rows of activations, of one length, at most [`EXACT_QUADS`];
-    /// - `panel`: `LINES` lines for each quad;
-    /// - `sums`: `LINES` lines for each row, all overwritten.
-    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]);
+    /// - `rows`: 1 to `ROWS` rows of activations, which are read from the quad `first` on;
+    /// - `panel`: 1 to `LINES` lines for each quad, at most [`EXACT_QUADS`] quads;
+    /// - `sums`: as many lines for each row, all overwritten.
+    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]);
 
-    /// `totals[lane] += scale[lane] * (sums[lane] - zero[lane] * row_sum - offset[lane])`: integers wrap, then every
+    /// `total += scale * (sum - zero * row_sum - offset)`, for all rows and lines of a tile: integers wrap, then every
     /// operation is rounded once.
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>);
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]);
 }

@@ -13,13 +13,13 @@ use super::{
 /// A matrix of `n` outputs by `k` inputs in panels: `weight = scale * (code - zero)`, codes 0 to 255.
 ///
 /// A panel holds the codes of as many outputs as a tile is wide, quad after quad, so that the kernel reads memory in
-/// order. Outputs beyond `n` have code 0 and scale 0.
+/// order; the last panel is as many lines narrower as it can. Outputs beyond `n` have code 0 and scale 0.
 #[derive(Clone, Debug)]
 pub(crate) struct PackedInt8 {
     isa: Isa,
     n: usize,
     depth: Depth,
-    /// Lines in a panel's width; `Kernel::LINES`.
+    /// Lines in a panel's width, but for the last; `Kernel::LINES`.
     width: usize,
     /// `[panel][quad][line]`
     lines: Vec<Line>,
@@ -43,11 +43,12 @@ impl PackedInt8 {
         assert_eq!(codes.len(), n * depth.k());
         let width = isa.run(Width);
         let in_panel = width * LANES;
-        let panels = n.div_ceil(in_panel);
+        let all_lines = n.div_ceil(LANES);
         let row = |output: usize| &codes[output * depth.k()..(output + 1) * depth.k()];
 
-        let mut lines = vec![Line([[0; 4]; LANES]); panels * depth.quads() * width];
+        let mut lines = vec![Line([[0; 4]; LANES]); all_lines * depth.quads()];
         parallel::for_each_chunk_mut(&mut lines, (depth.quads() * width).max(1), |panel, lines| {
+            let width = lines.len() / depth.quads();
             for (place, output) in (panel * in_panel..n).take(in_panel).enumerate() {
                 for group in 0..depth.groups() {
                     let (inputs, quads) = depth.group(group);
@@ -59,12 +60,13 @@ impl PackedInt8 {
             }
         });
 
-        let mut grid_lines = vec![GridLine::default(); panels * depth.groups() * width];
+        let mut grid_lines = vec![GridLine::default(); all_lines * depth.groups()];
         let mut reach = 255;
         for output in 0..n {
             let (panel, place) = (output / in_panel, output % in_panel);
+            let lines = width.min(all_lines - panel * width);
             for group in 0..depth.groups() {
-                let line = &mut grid_lines[(panel * depth.groups() + group) * width + place / LANES];
+                let line = &mut grid_lines[panel * depth.groups() * width + group * lines + place / LANES];
                 let (scale, zero) = grid(output, group);
                 let code_sum = row(output)[depth.group(group).0].iter().map(|code| i32::from(*code)).sum();
                 let lane = place % LANES;
@@ -105,18 +107,24 @@ impl PackedInt8 {
         self.n.div_ceil(self.width * LANES)
     }
 
+    /// The lines in a panel's width.
+    #[inline(always)]
+    pub(super) fn width(&self, panel: usize) -> usize {
+        self.width.min(self.n.div_ceil(LANES) - panel * self.width)
+    }
+
     /// The codes of some quads of a panel.
     #[inline(always)]
     pub(super) fn lines(&self, panel: usize, quads: Range<usize>) -> &[Line] {
-        let first = panel * self.depth.quads();
-        &self.lines[(first + quads.start) * self.width..(first + quads.end) * self.width]
+        let (first, width) = (panel * self.depth.quads() * self.width, self.width(panel));
+        &self.lines[first + quads.start * width..first + quads.end * width]
     }
 
     /// The grid of one group of a panel.
     #[inline(always)]
     pub(super) fn grid(&self, panel: usize, group: usize) -> &[GridLine] {
-        let first = (panel * self.depth.groups() + group) * self.width;
-        &self.grid[first..first + self.width]
+        let (first, width) = (panel * self.depth.groups() * self.width, self.width(panel));
+        &self.grid[first + group * width..][..width]
     }
 }
 

@@ -9,7 +9,7 @@
 
 use num_traits::{AsPrimitive, WrappingMul, WrappingSub};
 
-use super::kernel::{EXACT_QUADS, Kernel, LANES, Lanes, Line, MAX_LINES, MAX_ROWS, Quad};
+use super::kernel::{EXACT_QUADS, Kernel, LANES, Lanes, Line, MAX_LINES, Quad};
 
 /// The grid of one group of sixteen outputs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,15 +20,16 @@ pub(super) struct GridLine {
     pub(super) code_sum: Lanes<i32>,
 }
 
-/// The products of one row and one group with sixteen outputs.
+/// The products of a tile and one group.
 pub(super) struct Products<'a, P> {
-    /// `sum w a`
-    pub(super) sums: &'a Lanes<P>,
-    /// `sum a`
-    pub(super) row_sum: P,
-    pub(super) grid: &'a GridLine,
-    /// `zero_a * (sum w - inputs * zero_w)`, of [`GridLine::offset`]
-    pub(super) offset: &'a Lanes<P>,
+    /// `[row][line]`: `sum w a`
+    pub(super) sums: &'a [Lanes<P>],
+    /// `[row]`: `sum a`
+    pub(super) row_sums: &'a [P],
+    /// `[line]`
+    pub(super) grid: &'a [GridLine],
+    /// `[line]`: `zero_a * (sum w - inputs * zero_w)`, of [`GridLine::offset`]
+    pub(super) offsets: &'a [Lanes<P>],
 }
 
 impl GridLine {
@@ -45,76 +46,82 @@ impl GridLine {
 }
 
 impl<P: Integer> Products<'_, P> {
+    /// Calls `add` with each total, its scale and its product.
     #[inline(always)]
-    fn product(&self, lane: usize) -> P {
-        let of_zero_w = P::from(self.grid.zero[lane]).wrapping_mul(&self.row_sum);
-        self.sums[lane].wrapping_sub(&of_zero_w).wrapping_sub(&self.offset[lane])
+    fn add<T>(&self, totals: &mut [Lanes<T>], add: impl Fn(&mut T, f32, P)) {
+        let lines = self.grid.len();
+        let rows = self.sums.chunks_exact(lines).zip(totals.chunks_exact_mut(lines));
+        for ((sums, totals), row_sum) in rows.zip(self.row_sums) {
+            let lines = sums.iter().zip(totals).zip(self.grid.iter().zip(self.offsets));
+            for ((sums, totals), (grid, offset)) in lines {
+                for (lane, total) in totals.iter_mut().enumerate() {
+                    let of_zero_w = P::from(grid.zero[lane]).wrapping_mul(row_sum);
+                    let product = sums[lane].wrapping_sub(&of_zero_w).wrapping_sub(&offset[lane]);
+                    add(total, grid.scale[lane], product);
+                }
+            }
+        }
     }
 
     /// [`Kernel::add_scaled`], plainly.
     #[inline(always)]
-    pub(super) fn add_scaled(&self, totals: &mut Lanes<f32>) {
-        for (lane, total) in totals.iter_mut().enumerate() {
-            *total += self.grid.scale[lane] * AsPrimitive::<f32>::as_(self.product(lane));
-        }
+    pub(super) fn add_scaled(&self, totals: &mut [Lanes<f32>]) {
+        self.add(totals, |total, scale, product| *total += scale * AsPrimitive::<f32>::as_(product));
     }
 }
 
 /// An integer for products.
 pub(super) trait Integer: From<i32> + WrappingMul + WrappingSub + AsPrimitive<f32> + AsPrimitive<i32> {
     /// [`Kernel::tile`].
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<Self>]);
+    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<Self>]);
 
     /// [`Kernel::add_scaled`].
-    fn add_scaled<K: Kernel>(kernel: K, products: &Products<Self>, totals: &mut Lanes<f32>);
+    fn add_scaled<K: Kernel>(kernel: K, products: &Products<Self>, totals: &mut [Lanes<f32>]);
 }
 
 /// For groups of at most [`EXACT_QUADS`] whose products fit.
 impl Integer for i32 {
     #[inline(always)]
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
-        kernel.tile(rows, panel, sums);
+    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+        kernel.tile(rows, first, panel, sums);
     }
 
     #[inline(always)]
-    fn add_scaled<K: Kernel>(kernel: K, products: &Products<i32>, totals: &mut Lanes<f32>) {
+    fn add_scaled<K: Kernel>(kernel: K, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         kernel.add_scaled(products, totals);
     }
 }
 
 /// For any group.
 impl Integer for i64 {
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i64>]) {
+    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i64>]) {
         sums.fill([0; LANES]);
-        for (part, panel) in panel.chunks(EXACT_QUADS * K::LINES).enumerate() {
-            let start = part * EXACT_QUADS;
-            let mut parts: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
-            for (part, row) in parts.iter_mut().zip(rows) {
-                *part = &row[start..row.len().min(start + EXACT_QUADS)];
-            }
-            let mut partial = [[0; LANES]; MAX_LINES];
-            kernel.tile(&parts[..rows.len()], panel, &mut partial);
+        let lines = sums.len() / rows.len();
+        let mut partial = [[0; LANES]; MAX_LINES];
+        let partial = &mut partial[..sums.len()];
+        for (part, panel) in panel.chunks(EXACT_QUADS * lines).enumerate() {
+            kernel.tile(rows, first + part * EXACT_QUADS, panel, partial);
             for (sum, partial) in sums.as_flattened_mut().iter_mut().zip(partial.as_flattened()) {
                 *sum += i64::from(*partial);
             }
         }
     }
 
-    fn add_scaled<K: Kernel>(_: K, products: &Products<i64>, totals: &mut Lanes<f32>) {
+    fn add_scaled<K: Kernel>(_: K, products: &Products<i64>, totals: &mut [Lanes<f32>]) {
         products.add_scaled(totals);
     }
 }
 
 /// What products add up to: numbers, or plain integers.
 pub(super) trait Output: Copy + Default + Send + Sync {
-    fn add<K: Kernel, P: Integer>(kernel: K, products: &Products<P>, totals: &mut Lanes<Self>);
+    fn add<K: Kernel, P: Integer>(kernel: K, products: &Products<P>, totals: &mut [Lanes<Self>]);
 
     fn finish(total: Self, scale_a: f32, bias: Self) -> Self;
 }
 
 impl Output for f32 {
     #[inline(always)]
-    fn add<K: Kernel, P: Integer>(kernel: K, products: &Products<P>, totals: &mut Lanes<f32>) {
+    fn add<K: Kernel, P: Integer>(kernel: K, products: &Products<P>, totals: &mut [Lanes<f32>]) {
         P::add_scaled(kernel, products, totals);
     }
 
@@ -126,10 +133,8 @@ impl Output for f32 {
 
 impl Output for i32 {
     #[inline(always)]
-    fn add<K: Kernel, P: Integer>(_: K, products: &Products<P>, totals: &mut Lanes<i32>) {
-        for (lane, total) in totals.iter_mut().enumerate() {
-            *total = total.wrapping_add(products.product(lane).as_());
-        }
+    fn add<K: Kernel, P: Integer>(_: K, products: &Products<P>, totals: &mut [Lanes<i32>]) {
+        products.add(totals, |total, _, product| *total = total.wrapping_add(product.as_()));
     }
 
     #[inline(always)]

@@ -2,8 +2,6 @@
 //!
 //! `code = clamp(round_half_even(x * (1 / scale)) + zero)`, the same bits on every instruction set.
 
-use std::ops::Range;
-
 use super::{
     depth::Depth,
     isa::{Isa, Job},
@@ -108,10 +106,10 @@ impl Activations {
         self.scales[row]
     }
 
-    /// The codes of some quads of a row.
+    /// The codes of a row.
     #[inline(always)]
-    pub(super) fn quads(&self, row: usize, quads: Range<usize>) -> &[Quad] {
-        &self.codes[row * self.stride..][quads]
+    pub(super) fn quads(&self, row: usize) -> &[Quad] {
+        &self.codes[row * self.stride..][..self.stride]
     }
 
     /// The sum of a group's codes in a row.

@@ -18,10 +18,10 @@ impl Kernel for Scalar {
         f()
     }
 
-    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
         for (row, sums) in rows.iter().zip(sums) {
             *sums = [0; LANES];
-            for (a, line) in row.iter().zip(panel) {
+            for (a, line) in row[first..].iter().zip(panel) {
                 for (sum, w) in sums.iter_mut().zip(line.0) {
                     *sum += (0..4).map(|i| i32::from(a[i]) * i32::from(w[i])).sum::<i32>();
                 }
@@ -29,7 +29,7 @@ impl Kernel for Scalar {
         }
     }
 
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         products.add_scaled(totals);
     }
 }

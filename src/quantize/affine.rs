@@ -116,6 +116,18 @@ impl Affine {
         Affine::new(scale, zero_point, Granularity::Channel(axis), codes)
     }
 
+    /// One scale and zero point for each group of `group_size` consecutive elements of the last axis, row after row; the
+    /// last group of a row may be shorter.
+    ///
+    /// # Errors
+    /// As [`per_channel`](Affine::per_channel), and [`Error::GroupSize`] for groups of nothing.
+    pub fn per_group(group_size: usize, scale: Vec<f32>, zero_point: Vec<i32>, codes: CodeRange) -> Result<Self> {
+        if group_size == 0 {
+            return Err(Error::GroupSize { group_size });
+        }
+        Affine::new(scale, zero_point, Granularity::Group(group_size), codes)
+    }
+
     pub(super) fn new(
         scale: Vec<f32>,
         zero_point: Vec<i32>,

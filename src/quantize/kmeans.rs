@@ -132,11 +132,11 @@ pub struct Clusters {
 /// The k centroids of least inertia for numbers on a line: the exact optimum, in O(k n log n) time and 4 k n bytes for
 /// n distinct values.
 ///
-/// `weights` says how much each value counts; `None`: 1 each. Where there are fewer than k distinct values (of weight
-/// above 0), these are the centroids, fewer than k, and the inertia is 0.
+/// `weights` says how much each value counts; `None`: 1 each.
 ///
 /// # Errors
-/// [`Error::Setting`] for k = 0, for a negative weight, and for weights that are all 0; [`Error::Empty`] without values;
+/// [`Error::Clusters`] for k above the number of distinct values (of weight above 0); [`Error::Setting`] for k = 0, for a
+/// negative weight, and for weights that are all 0; [`Error::Empty`] without values;
 /// [`Error::NotFinite`]; [`Error::Shape`] if there are not as many weights as values.
 ///
 /// ```
@@ -150,7 +150,11 @@ pub fn kmeans_1d(values: &[f32], weights: Option<&[f32]>, k: usize) -> Result<Cl
     }
     let line = Line { values, weights };
     let line = Dense::new(&line)?;
-    let cells = cells(&Sample::new(line.values().iter().copied(), line.importance()), k, usize::MAX);
+    let sample = Sample::new(line.values().iter().copied(), line.importance());
+    if let Some(distinct) = sample.distinct(k - 1) {
+        return Err(Error::Clusters { k, distinct: distinct.len() });
+    }
+    let cells = cells(&sample, k, usize::MAX);
     Ok(Clusters {
         centroids: cells.iter().map(|cell| cell.mean).collect(),
         inertia: cells.iter().map(|cell| cell.error).sum(),

@@ -1,11 +1,14 @@
-//! Distributions that the tests share.
+//! Distributions and data that the tests share.
 #![allow(dead_code)] // each test binary takes its part
+
+use std::{fs, path::Path};
 
 use ndarray::{Array1, Array2};
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
 };
+use tersor::nn::Data;
 
 /// Standard normal numbers from a seed (Box and Muller 1958).
 pub(crate) fn normal(rows: usize, cols: usize, seed: u64) -> Array2<f32> {
@@ -43,4 +46,16 @@ pub(crate) fn mse(exact: impl IntoIterator<Item = f32>, found: impl IntoIterator
         count += 1;
     }
     sum / count as f64
+}
+
+/// The shipped digits as (training, test): test is every fifth image; pixels 0 to 16 become 0 to 1.
+pub(crate) fn digits() -> (Data, Data) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    let pixels = fs::read(folder.join("digits_images_u8_1797x64.bin")).unwrap();
+    let labels = fs::read(folder.join("digits_labels_u8_1797.bin")).unwrap();
+    let images = Array1::from_iter(pixels.iter().map(|pixel| f32::from(*pixel) / 16.0));
+    let images = images.into_shape_with_order((1797, 64)).unwrap();
+    let all = Data::classes(images, labels.into_iter().map(usize::from)).unwrap();
+    let (test, train): (Vec<usize>, Vec<usize>) = (0..1797).partition(|i| i % 5 == 0);
+    (all.select(&train).unwrap(), all.select(&test).unwrap())
 }

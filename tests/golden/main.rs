@@ -7,4 +7,5 @@ mod kmeans;
 mod nf4;
 mod nn;
 mod observers;
+mod onnx;
 mod optim;

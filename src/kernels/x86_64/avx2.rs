@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{add_scaled, load, store, word};
+use super::{add_scaled, cut, load, store, word};
 use crate::kernels::{
     kernel::{Kernel, Lanes, Line, Quad},
     products::Products,
@@ -19,8 +19,8 @@ impl Avx2 {
 }
 
 impl Kernel for Avx2 {
-    /// 10 accumulators (two partial sums an output), 2 weights, a broadcast and a product: 14 of the 16 registers.
-    const ROWS: usize = 5;
+    /// 12 accumulators (two partial sums an output), 2 weights, a broadcast and a product fill the 16 registers.
+    const ROWS: usize = 6;
     const LINES: usize = 1;
 
     #[inline(always)]
@@ -34,22 +34,22 @@ impl Kernel for Avx2 {
     }
 
     #[inline(always)]
-    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the feature.
         unsafe {
-            match *rows {
-                [] => {}
-                [a] => tile([a], panel, sums),
-                [a, b] => tile([a, b], panel, sums),
-                [a, b, c] => tile([a, b, c], panel, sums),
-                [a, b, c, d] => tile([a, b, c, d], panel, sums),
-                [a, b, c, d, e, ..] => tile([a, b, c, d, e], panel, sums),
+            match rows.len() {
+                1 => tile::<1>(rows, first, panel, sums),
+                2 => tile::<2>(rows, first, panel, sums),
+                3 => tile::<3>(rows, first, panel, sums),
+                4 => tile::<4>(rows, first, panel, sums),
+                5 => tile::<5>(rows, first, panel, sums),
+                _ => tile::<6>(rows, first, panel, sums),
             }
         }
     }
 
     #[inline(always)]
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         // SAFETY: `self` proves the feature.
         unsafe { add_scaled(products, totals) }
     }
@@ -57,14 +57,12 @@ impl Kernel for Avx2 {
 
 /// Half a line at a time: what a whole one takes would not fit the registers.
 #[target_feature(enable = "avx2")]
-fn tile<const R: usize>(rows: [&[Quad]; R], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let mut rows = rows;
-    rows.iter_mut().for_each(|row| *row = &row[..panel.len()]);
-    let sums: &mut [_; R] = sums.first_chunk_mut().expect("sums for each row");
+fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let rows: [_; R] = cut(rows, first, panel.len());
     for half in 0..2 {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
-        for (quad, line) in panel.iter().enumerate() {
-            let weights = widen(load(line, half));
+        for quad in 0..panel.len() {
+            let weights = widen(load(&panel[quad], half));
             for (acc, row) in acc.iter_mut().zip(rows) {
                 // Four times the same four activations, in 16 bits.
                 let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(word(row[quad])));
@@ -73,7 +71,7 @@ fn tile<const R: usize>(rows: [&[Quad]; R], panel: &[Line], sums: &mut [Lanes<i3
                 }
             }
         }
-        for (sums, [low, high]) in sums.iter_mut().zip(acc) {
+        for (sums, [low, high]) in sums[..R].iter_mut().zip(acc) {
             // Adding neighbours leaves the outputs 0 1 4 5 2 3 6 7; the permutation sorts them.
             let eight = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(low, high));
             store(sums, half, eight);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Bytes64, word};
+use super::{Bytes64, cut, word};
 use crate::kernels::{
     kernel::{Kernel, Lanes, Line, Quad},
     products::Products,
@@ -23,12 +23,10 @@ impl Avx512Vnni {
     }
 }
 
-/// Three lines of 48 outputs: 24 accumulators, 3 weights and a broadcast fill 28 of the 32 registers.
-const LINES: usize = 3;
-
 impl Kernel for Avx512Vnni {
+    /// 24 accumulators, 3 weights and a broadcast fill 28 of the 32 registers.
     const ROWS: usize = 8;
-    const LINES: usize = LINES;
+    const LINES: usize = 3;
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -41,38 +39,46 @@ impl Kernel for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
         unsafe {
-            match *rows {
-                [] => {}
-                [a] => tile([a], panel, sums),
-                [a, b] => tile([a, b], panel, sums),
-                [a, b, c] => tile([a, b, c], panel, sums),
-                [a, b, c, d] => tile([a, b, c, d], panel, sums),
-                [a, b, c, d, e] => tile([a, b, c, d, e], panel, sums),
-                [a, b, c, d, e, f] => tile([a, b, c, d, e, f], panel, sums),
-                [a, b, c, d, e, f, g] => tile([a, b, c, d, e, f, g], panel, sums),
-                [a, b, c, d, e, f, g, h, ..] => tile([a, b, c, d, e, f, g, h], panel, sums),
+            match sums.len() / rows.len() {
+                1 => any_rows::<1>(rows, first, panel, sums),
+                2 => any_rows::<2>(rows, first, panel, sums),
+                _ => any_rows::<3>(rows, first, panel, sums),
             }
         }
     }
 
     #[inline(always)]
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         // SAFETY: `self` proves the features.
         unsafe { add_scaled(products, totals) }
     }
 }
 
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile<const R: usize>(rows: [&[Quad]; R], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let quads = panel.len() / LINES;
-    let mut rows = rows;
-    rows.iter_mut().for_each(|row| *row = &row[..quads]);
-    let mut acc = [[_mm512_setzero_si512(); LINES]; R];
-    for (quad, lines) in panel.chunks_exact(LINES).enumerate() {
-        let weights: [_; LINES] = std::array::from_fn(|line| load(&lines[line]));
+fn any_rows<const L: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+    match rows.len() {
+        1 => tile::<1, L>(rows, first, panel, sums),
+        2 => tile::<2, L>(rows, first, panel, sums),
+        3 => tile::<3, L>(rows, first, panel, sums),
+        4 => tile::<4, L>(rows, first, panel, sums),
+        5 => tile::<5, L>(rows, first, panel, sums),
+        6 => tile::<6, L>(rows, first, panel, sums),
+        7 => tile::<7, L>(rows, first, panel, sums),
+        _ => tile::<8, L>(rows, first, panel, sums),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn tile<const R: usize, const L: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let panel = panel.as_chunks::<L>().0;
+    let rows: [_; R] = cut(rows, first, panel.len());
+    let mut acc = [[_mm512_setzero_si512(); L]; R];
+    for quad in 0..panel.len() {
+        let weights: [_; L] = std::array::from_fn(|line| load(&panel[quad][line]));
         for (acc, row) in acc.iter_mut().zip(rows) {
             let a = _mm512_set1_epi32(word(row[quad]));
             for (acc, weights) in acc.iter_mut().zip(weights) {
@@ -80,22 +86,27 @@ fn tile<const R: usize>(rows: [&[Quad]; R], panel: &[Line], sums: &mut [Lanes<i3
             }
         }
     }
-    let (sums, _) = sums.as_chunks_mut::<LINES>();
-    let sums: &mut [_; R] = sums.first_chunk_mut().expect("sums for each row");
-    for (sums, acc) in sums.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+    for (sums, acc) in sums[..R * L].iter_mut().zip(acc.as_flattened()) {
         store(sums, *acc);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_scaled(products: &Products<i32>, totals: &mut Lanes<f32>) {
-    let Products { sums, row_sum, grid, offset } = products;
-    let of_zero_w = _mm512_mullo_epi32(load(&grid.zero), _mm512_set1_epi32(*row_sum));
-    let product = _mm512_sub_epi32(_mm512_sub_epi32(load(*sums), of_zero_w), load(*offset));
-    let scaled = _mm512_mul_ps(_mm512_castsi512_ps(load(&grid.scale)), _mm512_cvtepi32_ps(product));
-    let total = _mm512_add_ps(_mm512_castsi512_ps(load(totals)), scaled);
-    store(totals, _mm512_castps_si512(total));
+fn add_scaled(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
+    let Products { sums, row_sums, grid, offsets } = products;
+    let lines = grid.len();
+    for (line, (grid, offset)) in grid.iter().zip(*offsets).enumerate() {
+        let (scale, zero, offset) = (_mm512_castsi512_ps(load(&grid.scale)), load(&grid.zero), load(offset));
+        let rows = sums.chunks_exact(lines).zip(totals.chunks_exact_mut(lines));
+        for ((sums, totals), row_sum) in rows.zip(*row_sums) {
+            let of_zero_w = _mm512_mullo_epi32(zero, _mm512_set1_epi32(*row_sum));
+            let product = _mm512_sub_epi32(_mm512_sub_epi32(load(&sums[line]), of_zero_w), offset);
+            let scaled = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(product));
+            let total = _mm512_add_ps(_mm512_castsi512_ps(load(&totals[line])), scaled);
+            store(&mut totals[line], _mm512_castps_si512(total));
+        }
+    }
 }
 
 /// Loads a line, or sixteen numbers of 32 bits.

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{add_scaled, load, store, word};
+use super::{add_scaled, cut, load, store, word};
 use crate::kernels::{
     kernel::{Kernel, Lanes, Line, Quad},
     products::Products,
@@ -35,35 +35,33 @@ impl Kernel for AvxVnni {
     }
 
     #[inline(always)]
-    fn tile(self, rows: &[&[Quad]], panel: &[Line], sums: &mut [Lanes<i32>]) {
+    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
         unsafe {
-            match *rows {
-                [] => {}
-                [a] => tile([a], panel, sums),
-                [a, b] => tile([a, b], panel, sums),
-                [a, b, c] => tile([a, b, c], panel, sums),
-                [a, b, c, d] => tile([a, b, c, d], panel, sums),
-                [a, b, c, d, e] => tile([a, b, c, d, e], panel, sums),
-                [a, b, c, d, e, f, ..] => tile([a, b, c, d, e, f], panel, sums),
+            match rows.len() {
+                1 => tile::<1>(rows, first, panel, sums),
+                2 => tile::<2>(rows, first, panel, sums),
+                3 => tile::<3>(rows, first, panel, sums),
+                4 => tile::<4>(rows, first, panel, sums),
+                5 => tile::<5>(rows, first, panel, sums),
+                _ => tile::<6>(rows, first, panel, sums),
             }
         }
     }
 
     #[inline(always)]
-    fn add_scaled(self, products: &Products<i32>, totals: &mut Lanes<f32>) {
+    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         // SAFETY: `self` proves the features.
         unsafe { add_scaled(products, totals) }
     }
 }
 
 #[target_feature(enable = "avx2,avxvnni")]
-fn tile<const R: usize>(rows: [&[Quad]; R], panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let mut rows = rows;
-    rows.iter_mut().for_each(|row| *row = &row[..panel.len()]);
+fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+    let rows: [_; R] = cut(rows, first, panel.len());
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
-    for (quad, line) in panel.iter().enumerate() {
-        let weights = [load(line, 0), load(line, 1)];
+    for quad in 0..panel.len() {
+        let weights = [load(&panel[quad], 0), load(&panel[quad], 1)];
         for (acc, row) in acc.iter_mut().zip(rows) {
             let a = _mm256_set1_epi32(word(row[quad]));
             for (acc, weights) in acc.iter_mut().zip(weights) {
@@ -71,8 +69,7 @@ fn tile<const R: usize>(rows: [&[Quad]; R], panel: &[Line], sums: &mut [Lanes<i3
             }
         }
     }
-    let sums: &mut [_; R] = sums.first_chunk_mut().expect("sums for each row");
-    for (sums, acc) in sums.iter_mut().zip(acc) {
+    for (sums, acc) in sums[..R].iter_mut().zip(acc) {
         store(sums, 0, acc[0]);
         store(sums, 1, acc[1]);
     }

@@ -13,6 +13,13 @@ use super::{
     products::Products,
 };
 
+/// Some quads of `R` rows, all of one length, so that the loop over them needs no check: a check in it would make the
+/// compiler spill what should stay in registers.
+#[inline(always)]
+fn cut<'a, const R: usize>(rows: &[&'a [Quad]], first: usize, quads: usize) -> [&'a [Quad]; R] {
+    std::array::from_fn(|row| &rows[row][first..][..quads])
+}
+
 /// A quad as the 32-bit number that a broadcast takes.
 #[inline(always)]
 fn word([a, b, c, d]: Quad) -> i32 {
@@ -46,15 +53,20 @@ fn store<T: Bytes64>(to: &mut T, half: usize, value: __m256i) {
     unsafe { _mm256_storeu_si256(halves.add(half & 1), value) }
 }
 
+/// [`Kernel::add_scaled`](super::kernel::Kernel::add_scaled) for panels of one line.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_scaled(products: &Products<i32>, totals: &mut Lanes<f32>) {
-    let Products { sums, row_sum, grid, offset } = products;
+fn add_scaled(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
+    let Products { sums, row_sums, grid: [grid], offsets: [offset, ..] } = products else { return };
     for half in 0..2 {
-        let of_zero_w = _mm256_mullo_epi32(load(&grid.zero, half), _mm256_set1_epi32(*row_sum));
-        let product = _mm256_sub_epi32(_mm256_sub_epi32(load(*sums, half), of_zero_w), load(*offset, half));
-        let scaled = _mm256_mul_ps(_mm256_castsi256_ps(load(&grid.scale, half)), _mm256_cvtepi32_ps(product));
-        let total = _mm256_add_ps(_mm256_castsi256_ps(load(totals, half)), scaled);
-        store(totals, half, _mm256_castps_si256(total));
+        let scale = _mm256_castsi256_ps(load(&grid.scale, half));
+        let (zero, offset) = (load(&grid.zero, half), load(offset, half));
+        for ((sums, totals), row_sum) in sums.iter().zip(&mut *totals).zip(*row_sums) {
+            let of_zero_w = _mm256_mullo_epi32(zero, _mm256_set1_epi32(*row_sum));
+            let product = _mm256_sub_epi32(_mm256_sub_epi32(load(sums, half), of_zero_w), offset);
+            let scaled = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(product));
+            let total = _mm256_add_ps(_mm256_castsi256_ps(load(totals, half)), scaled);
+            store(totals, half, _mm256_castps_si256(total));
+        }
     }
 }
