@@ -57,6 +57,17 @@ pub(crate) fn compare(
     Ok(rows)
 }
 
+/// What the columns mean.
+pub(crate) fn note(data: &Dataset) -> String {
+    let batch = BATCH.min(data.test.len());
+    format!(
+        "accuracy: mean ± sample standard deviation over the networks\n\
+         bytes: at rest; scales, zero points, codebooks and biases counted\n\
+         kernel: int8 rounds the inputs to 8 bits and adds up integers; decoded-f32 keeps them, and decodes the weights\n\
+         ms: a batch of {batch}, the fastest of {ROUNDS} runs, in turns with f32"
+    )
+}
+
 /// The kernels that the layers run on, each named once.
 fn kernels(packed: &PackedNetwork) -> String {
     let kernels: BTreeSet<_> = packed.kernels().into_iter().map(|(_, kernel)| kernel).collect();

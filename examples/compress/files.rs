@@ -72,7 +72,7 @@ fn idx_header<const SIZES: usize>(bytes: &mut dyn Read, file: &Path, magic: u32)
     let found = next()?;
     if found != magic {
         return Err(format!(
-            "{}: starts with {found:#06x}, but this idx file starts with {magic:#06x}",
+            "{}: starts with {found:#010x}, but this idx file starts with {magic:#010x}",
             file.display()
         )
         .into());

@@ -45,7 +45,7 @@ fn run() -> Result<(), Problem> {
     let data = data::load(&options.data, SIDE)?;
     let networks = train(&data, &options)?;
     let rows = compare::compare(&techniques(), &networks, &data)?;
-    println!("{}", Table(&rows));
+    println!("{}\n{}\n", Table(&rows), compare::note(&data));
 
     let compressed = explain(&networks[0])?;
     save_and_load(&compressed, &data.test)?;
@@ -59,7 +59,7 @@ fn run() -> Result<(), Problem> {
 /// Trains one network a seed.
 fn train(data: &Dataset, options: &Options) -> Result<Vec<Network>, Problem> {
     let epochs = options.epochs.unwrap_or(if data.name == "digits" { 60 } else { 40 });
-    let bar = progress::bar("training", options.seeds * epochs);
+    let bar = progress::bar("training", options.seeds.saturating_mul(epochs));
     let networks = (0..options.seeds as u64).map(|seed| {
         let mut network =
             Network::builder(seed).linear(SIDE * SIDE, 64).relu().linear(64, 32).relu().linear(32, CLASSES).build()?;
@@ -132,7 +132,7 @@ fn save_and_load(compressed: &Compressed, test: &Data) -> Result<(), Problem> {
         return Err("the loaded network answers differently from the saved one".into());
     }
     let (at_rest, on_disk, samples) = (compressed.nbytes(), on_disk?.len(), test.len());
-    println!("saved as safetensors: {on_disk} bytes on disk for {at_rest} bytes of tensors;");
+    println!("saved as safetensors: {on_disk} bytes on disk for {at_rest} bytes of tensors");
     println!("loaded again: the same bits in all outputs of {samples} test images\n");
     Ok(())
 }

@@ -172,7 +172,7 @@ fn draw_key(picture: &mut Document, (left, top): (f64, f64)) {
     let row = 66.0;
     picture.append(line((middle, top + row - 11.0), (middle, top + row + 11.0), INK, 1.2));
     picture.append(dot((middle, top + row), 3.6, INK));
-    entry(picture, row, "± standard deviation over the seeds");
+    entry(picture, row, "± standard deviation, all seeds");
     let row = 100.0;
     picture.append(line((left + 10.0, top + row), (left + 50.0, top + row), PALE, 1.5));
     picture.append(dot((middle, top + row), 2.2, PALE));
