@@ -80,7 +80,9 @@ fn running_packed_is_close_to_running_the_decoded_floats() {
         let dynamic = recipe.apply(&network).unwrap();
         let fixed = recipe.clone().static_activations(Quantizer::uniform(8)).apply_with(&network, &x).unwrap();
         assert!(matches!(fixed.activations("0"), Activations::Static { .. }));
-        for compressed in [&dynamic, &fixed] {
+        let floating = recipe.float_activations().apply(&network).unwrap();
+        assert!(floating.pack().unwrap().kernels().iter().all(|(_, kernel)| *kernel == "decoded-f32"));
+        for compressed in [&dynamic, &fixed, &floating] {
             let largest = exact.iter().fold(0f32, |m, x| m.max(x.abs()));
             let packed = compressed.pack().unwrap().forward(&x).unwrap();
             let worst = (&packed - &exact).iter().fold(0f32, |m, x| m.max(x.abs()));

@@ -17,7 +17,6 @@ use tersor::{
     compressed::Compressed,
     nn::{Adam, Data, Network, Training},
     quantize::Range,
-    tensor::Stored,
 };
 
 use data::{CLASSES, Dataset};
@@ -142,7 +141,7 @@ fn draw(rows: &[table::Row], network: &Network, options: &Options) -> Result<(),
     let layer = "0.weight";
     let mut quantized = Vec::new();
     for (name, _, recipe) in techniques().into_iter().filter(|(_, bits, _)| *bits == 3) {
-        if let Stored::Quantized(tensor) = recipe.apply(network)?.tensors().tensor(layer)? {
+        if let Some(tensor) = recipe.apply(network)?.quantized(layer) {
             quantized.push((name, tensor.clone()));
         }
     }

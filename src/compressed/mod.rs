@@ -66,6 +66,14 @@ impl Compressed {
         &self.tensors
     }
 
+    /// The tensor of that name, if it is quantized.
+    pub fn quantized(&self, name: &str) -> Option<&QuantizedTensor> {
+        match self.tensors.tensor(name) {
+            Ok(Stored::Quantized(q)) => Some(q),
+            _ => None,
+        }
+    }
+
     /// Bytes at rest of all tensors.
     pub fn nbytes(&self) -> usize {
         self.tensors.nbytes()
@@ -148,14 +156,6 @@ impl Compressed {
     /// the machine lacks.
     pub fn pack(&self) -> Result<PackedNetwork> {
         PackedNetwork::new(self)
-    }
-
-    /// The weight of that layer, if it is quantized.
-    fn quantized(&self, layer: &str) -> Option<&QuantizedTensor> {
-        match self.tensors.tensor(&join(layer, "weight")) {
-            Ok(Stored::Quantized(q)) => Some(q),
-            _ => None,
-        }
     }
 
     /// Structure, schemes and activations: what a file holds beside the tensors.

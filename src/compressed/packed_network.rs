@@ -38,7 +38,7 @@ impl PackedNetwork {
                 let bias = has.then(|| compressed.tensors.floats(&join(name, "bias"))).transpose()?;
                 Ok(bias.and_then(|bias| bias.into_dimensionality::<Ix1>().ok()))
             };
-            Ok(match (kind, compressed.quantized(name)) {
+            Ok(match (kind, compressed.quantized(&join(name, "weight"))) {
                 (Kind::Linear { bias: has }, Some(q)) => {
                     let packed = PackedWeights::with(q, compressed.activations(name))?;
                     Step::Linear(Box::new(packed.with_bias(bias(*has)?)?))

@@ -11,6 +11,7 @@ use crate::{
     compressed::Compressed,
     error::{Error, Result},
     nn::Network,
+    packed::Activations,
     quantize::{Quantizer, Uniform},
     tensor::{Checkpoint, Stored},
 };
@@ -40,7 +41,16 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Recipe {
     rules: Vec<Rule>,
-    static_activations: Option<Uniform>,
+    activations: Inputs,
+}
+
+/// How quantized layers take their inputs.
+#[derive(Clone, Debug, Default)]
+enum Inputs {
+    #[default]
+    Dynamic,
+    Static(Uniform),
+    Float,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +103,13 @@ impl Recipe {
     /// [`apply_with`](Recipe::apply_with), instead of one a row found while running. The scheme's bits (8), range and
     /// convention count.
     pub fn static_activations(mut self, scheme: Uniform) -> Self {
-        self.static_activations = Some(scheme);
+        self.activations = Inputs::Static(scheme);
+        self
+    }
+
+    /// Leaves the inputs of quantized layers in f32: only weights lose precision, and no layer runs on integers.
+    pub fn float_activations(mut self) -> Self {
+        self.activations = Inputs::Float;
         self
     }
 
@@ -112,14 +128,8 @@ impl Recipe {
     /// [`Error::Pattern`] for a pattern that matches nothing; [`Error::Layer`] with what a scheme refuses, and where;
     /// [`Error::NeedsCalibration`] if the recipe needs data.
     pub fn apply(&self, network: &Network) -> Result<Compressed> {
-        if self.static_activations.is_some() {
-            return Err(Error::NeedsCalibration { scheme: "static_activations" });
-        }
-        let mut compressed = Compressed::new(network)?;
-        for (name, tensor, scheme) in self.quantized(compressed.weights(), compressed.tensors())? {
-            compressed.replace(&name, tensor, scheme)?;
-        }
-        Ok(compressed)
+        self.needs_no_data()?;
+        self.compress(network)
     }
 
     /// Compresses a network with calibration data: inputs as the network takes them, the batch axis first.
@@ -131,9 +141,27 @@ impl Recipe {
         S: Data<Elem = f32>,
         D: Dimension,
     {
-        let mut compressed = Recipe { static_activations: None, ..self.clone() }.apply(network)?;
-        if let Some(scheme) = &self.static_activations {
+        let mut compressed = self.compress(network)?;
+        if let Inputs::Static(scheme) = &self.activations {
             calibrate::set_input_grids(&mut compressed, network, inputs.view().into_dyn(), scheme)?;
+        }
+        Ok(compressed)
+    }
+
+    fn needs_no_data(&self) -> Result<()> {
+        match self.activations {
+            Inputs::Static(_) => Err(Error::NeedsCalibration { scheme: "static_activations" }),
+            Inputs::Dynamic | Inputs::Float => Ok(()),
+        }
+    }
+
+    fn compress(&self, network: &Network) -> Result<Compressed> {
+        let mut compressed = Compressed::new(network)?;
+        for (name, tensor, scheme) in self.quantized(compressed.weights(), compressed.tensors())? {
+            compressed.replace(&name, tensor, scheme)?;
+            if let (Inputs::Float, Some(layer)) = (&self.activations, name.strip_suffix(".weight")) {
+                compressed.set_activations(layer, Activations::Float)?;
+            }
         }
         Ok(compressed)
     }
@@ -154,9 +182,7 @@ impl Recipe {
     /// # Ok::<(), tersor::Error>(())
     /// ```
     pub fn apply_to_checkpoint(&self, checkpoint: &Checkpoint) -> Result<Checkpoint> {
-        if self.static_activations.is_some() {
-            return Err(Error::NeedsCalibration { scheme: "static_activations" });
-        }
+        self.needs_no_data()?;
         let eligible = |tensor: &Stored| matches!(tensor, Stored::Float(values, _) if values.ndim() >= 2);
         let names = checkpoint.iter().filter(|(_, tensor)| eligible(tensor)).map(|(name, _)| name.to_owned());
         let mut compressed = checkpoint.clone();
