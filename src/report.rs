@@ -20,6 +20,8 @@ pub struct Row {
     pub shape: Vec<usize>,
     /// The scheme that made it, in words; empty where it is as it was.
     pub scheme: String,
+    /// What its codes stand for, in words; empty where it is as it was.
+    pub grid: String,
     /// Bits at rest per element, scales, zero points and codebooks counted.
     pub bits_per_weight: f64,
     /// Bytes at rest.
@@ -68,13 +70,14 @@ impl Report {
         let mut rows = Vec::new();
         for (name, original) in network.state() {
             let stored = compressed.tensors().tensor(&name)?;
-            let lost = match stored {
-                Stored::Quantized(q) => q.distortion(&original).map_err(|e| e.in_layer(&name))?,
-                _ => Distortion { mse: 0.0, sqnr_db: f64::INFINITY, largest: 0.0 },
+            let (lost, grid) = match stored {
+                Stored::Quantized(q) => (q.distortion(&original).map_err(|e| e.in_layer(&name))?, q.grid().to_string()),
+                _ => (Distortion { mse: 0.0, sqnr_db: f64::INFINITY, largest: 0.0 }, String::new()),
             };
             rows.push(Row {
                 shape: stored.shape().to_vec(),
                 scheme: compressed.scheme(&name).unwrap_or_default().to_owned(),
+                grid,
                 bits_per_weight: stored.nbytes() as f64 * 8.0 / original.len().max(1) as f64,
                 bytes: stored.nbytes(),
                 bytes_f32: 4 * original.len(),
@@ -111,11 +114,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let grid = self.rows.iter().map(|row| row.grid.len()).max().unwrap_or(0).max(4);
         let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(6);
         writeln!(
             f,
-            "{:width$}  {:>16}  {:>6}  {:>9}  {:>7}  {:>9}  {:18}  scheme",
-            "tensor", "shape", "bits", "bytes", "SQNR dB", "max error", "kernel"
+            "{:width$}  {:>16}  {:>6}  {:>9}  {:>7}  {:>9}  {:16}  {:grid$}  scheme",
+            "tensor", "shape", "bits", "bytes", "SQNR dB", "max error", "kernel", "grid"
         )?;
         for row in &self.rows {
             let shape = row.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
@@ -123,8 +127,8 @@ impl fmt::Display for Report {
             let kernel = if row.kernel.is_empty() { "f32" } else { &row.kernel };
             writeln!(
                 f,
-                "{:width$}  {shape:>16}  {:6.3}  {:9}  {sqnr:>7}  {:9.2e}  {kernel:18}  {}",
-                row.name, row.bits_per_weight, row.bytes, row.largest_error, row.scheme
+                "{:width$}  {shape:>16}  {:6.3}  {:9}  {sqnr:>7}  {:9.2e}  {kernel:16}  {:grid$}  {}",
+                row.name, row.bits_per_weight, row.bytes, row.largest_error, row.grid, row.scheme
             )?;
         }
         writeln!(f, "{} bytes, {:.2} times smaller than {} as f32", self.bytes(), self.ratio(), self.bytes_f32())

@@ -1,4 +1,5 @@
 //! The schemes with a codebook against optimal quantizers, theorems and awkward input.
+//! One file, since all its tests run over the same lists of schemes.
 
 mod common;
 

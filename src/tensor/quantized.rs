@@ -1,5 +1,7 @@
 //! A quantized tensor at rest: codes, and the grid that gives them values.
 
+use std::fmt;
+
 use ndarray::{Array2, ArrayD, IxDyn};
 
 use super::{Codes, Granularity, Groups, granularity::elements};
@@ -228,6 +230,21 @@ impl Grid {
     pub fn granularity(&self) -> Granularity {
         match self {
             Grid::Affine { granularity, .. } | Grid::Codebook { granularity, .. } => *granularity,
+        }
+    }
+}
+
+impl fmt::Display for Grid {
+    /// In words: `affine, groups of 32`, `codebook of 16 levels, per tensor`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Grid::Affine { .. } => write!(f, "affine, ")?,
+            Grid::Codebook { levels, .. } => write!(f, "codebook of {} levels, ", levels.ncols())?,
+        }
+        match self.granularity() {
+            Granularity::Tensor => write!(f, "per tensor"),
+            Granularity::Channel(axis) => write!(f, "per channel of axis {}", axis.index()),
+            Granularity::Group(size) => write!(f, "groups of {size}"),
         }
     }
 }
