@@ -213,7 +213,11 @@ fn observers_refuse_what_they_cannot_use() {
     assert!(matches!(channels.observe(&Array2::<f32>::ones((2, 3))), Err(Error::Shape { .. })));
     assert!(matches!(channels.observe(&Array1::<f32>::ones(3)), Err(Error::Axis { axis: 1, rank: 1 })));
     assert!(matches!(channels.fit(&uniform.clone().range(Range::Mse)), Err(Error::Conflict { .. })));
-    assert!(matches!(channels.merge(&MinMax::new()), Ok(())));
+    assert!(matches!(channels.merge(&MinMax::per_channel(Axis(1))), Ok(())));
+    assert!(matches!(channels.merge(&MinMax::per_channel(Axis(0))), Err(Error::Conflict { .. })));
+    assert!(matches!(MinMax::new().merge(&channels), Err(Error::Conflict { .. })));
+    let mut averages = MovingAverage::per_channel(0.1, Axis(1));
+    assert!(matches!(averages.merge(&MovingAverage::new(0.1)), Err(Error::Conflict { .. })));
     for constant in [0.0, -0.5, 1.5, f64::NAN] {
         assert!(matches!(MovingAverage::new(constant).observe(&batch), Err(Error::Setting { .. })));
     }
@@ -258,6 +262,10 @@ fn a_tensor_is_checked_when_it_is_made() {
     }
     assert!(QuantizedTensor::new(&[usize::MAX, 3], codes(6), affine(vec![1.0], vec![], tensor)).is_err());
     assert!(QuantizedTensor::new(&[2, 3], codes(6), affine(vec![1.0], vec![], tensor)).is_ok());
+    for uncountable in [[0, usize::MAX], [usize::MAX, 0]] {
+        let grid = affine(vec![1.0], vec![], tensor);
+        assert!(matches!(QuantizedTensor::new(&uncountable, codes(0), grid), Err(Error::Shape { .. })));
+    }
     assert!(matches!(Codes::pack(2, &[4]), Err(Error::Setting { setting: "code", .. })));
     assert!(matches!(Codes::from_bytes(3, 5, vec![0; 3]), Err(Error::Shape { .. })));
     assert!(matches!(Codes::from_bytes(16, usize::MAX, vec![0; 3]), Err(Error::Shape { .. })));

@@ -129,6 +129,29 @@ fn layouts_do_not_matter() {
     }
 }
 
+#[test]
+fn a_bias_may_have_any_strides() {
+    let q = Quantizer::uniform(8).apply(&normal(6, 10, 1)).unwrap();
+    let bias = normal(1, 12, 2).row(0).slice_move(s![..;-2]).to_owned();
+    let mut reversed = Array1::from_iter(bias.iter().rev().copied());
+    reversed.invert_axis(Axis(0));
+    let packed = PackedWeights::new(&q).unwrap();
+    let x = normal(3, 10, 3);
+    let expected = packed.clone().with_bias(bias.clone()).unwrap().matmul(&x).unwrap();
+    assert_eq!(packed.clone().with_bias(reversed).unwrap().matmul(&x).unwrap(), expected);
+    assert_ne!(packed.matmul(&x).unwrap(), expected);
+}
+
+#[test]
+fn weights_near_the_end_of_f32_do_not_overflow_on_the_way() {
+    let (w, x) = (normal(4, 64, 1) * 1e37, normal(3, 64, 2) * 1e-3);
+    for scheme in [Quantizer::uniform(2), Quantizer::uniform(8).symmetric().per_channel(Axis(0))] {
+        let q = scheme.apply(&w).unwrap();
+        let exact = x.mapv(f64::from).dot(&floats(&q).t());
+        assert_close(&PackedWeights::new(&q).unwrap().matmul(&x).unwrap(), &exact, "huge weights");
+    }
+}
+
 #[cfg(feature = "rayon")]
 #[test]
 fn threads_do_not_change_a_bit() {
@@ -214,6 +237,13 @@ fn bad_input_is_an_error_not_a_panic() {
     assert!(matches!(conv.forward(&Array4::<f32>::ones((1, 3, 5, 5))), Err(Error::Shape { .. })));
     assert!(matches!(conv.forward(&Array4::<f32>::ones((1, 2, 2, 5))), Err(Error::Setting { .. })));
     assert!(matches!(conv.forward(&normal(3, 3, 1)), Err(Error::Rank { .. })));
+    for zero in [[0, 1], [1, 0], [0, 0]] {
+        let x = Array4::<f32>::ones((1, 2, 5, 5));
+        assert!(matches!(conv.clone().dilation(zero).forward(&x), Err(Error::Setting { .. })));
+        assert!(matches!(conv.clone().stride(zero).forward(&x), Err(Error::Setting { .. })));
+    }
+    let empty = Array4::<f32>::ones((1, 2, 0, 5));
+    assert!(matches!(conv.clone().padding([2, 2]).forward(&empty), Err(Error::Empty { .. })));
     assert!(conv.clone().stride([0, 1]).forward(&Array4::<f32>::ones((1, 2, 5, 5))).is_err());
     assert!(conv.clone().padding([usize::MAX, 1]).forward(&Array4::<f32>::ones((1, 2, 5, 5))).is_err());
     assert!(conv.with_bias(Array1::zeros(3)).is_err());

@@ -14,13 +14,17 @@ pub(super) enum Choice {
     Decoded,
 }
 
+/// An integer product may reach 2^62 before the inputs' scale makes it small; beyond this it would leave f32.
+const LARGEST_SCALE: f32 = 1e19;
+
 /// Decides for a weight of `outputs` rows.
 ///
 /// Integers need evenly spaced levels, codes that fit a byte, and scales that an output or a group of its inputs has to
 /// itself; whatever else there is, is decoded.
 pub(super) fn choose(q: &QuantizedTensor, activations: &Activations) -> Choice {
-    let Grid::Affine { granularity, .. } = q.grid() else { return Choice::Decoded };
-    if q.bits() > 8 || *activations == Activations::Float {
+    let Grid::Affine { scale, granularity, .. } = q.grid() else { return Choice::Decoded };
+    let largest = scale.iter().fold(0f32, |largest, scale| largest.max(scale.abs()));
+    if q.bits() > 8 || *activations == Activations::Float || largest > LARGEST_SCALE {
         return Choice::Decoded;
     }
     let inputs = q.shape()[1..].iter().product();

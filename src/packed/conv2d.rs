@@ -135,6 +135,13 @@ impl PackedConv2d {
             let (expected, found) = (vec![batch, expected, height, width], x.shape().to_vec());
             return Err(Error::Shape { what: "the input of a convolution", expected, found });
         }
+        if let Some(value) = self.stride.iter().chain(&self.dilation).find(|n| **n == 0) {
+            let value = *value as f64;
+            return Err(Error::Setting { setting: "stride or dilation", value, bound: "at least 1" });
+        }
+        if batch > 0 && x.is_empty() {
+            return Err(Error::Empty { what: "the input of a convolution" });
+        }
         let windows = Windows {
             channels: self.channels,
             input: [height, width],
@@ -144,7 +151,7 @@ impl PackedConv2d {
             dilation: self.dilation,
         };
         let Some([rows, columns]) = windows.output() else {
-            let bound = "with stride and dilation at least 1, such that a window fits into the padded input";
+            let bound = "at least 1, and such that a window fits into the padded input";
             return Err(Error::Setting { setting: "kernel height", value: self.kernel[0] as f64, bound });
         };
         let (inputs, outputs) = (channels * height * width, self.outputs() * rows * columns);

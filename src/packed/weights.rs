@@ -19,7 +19,7 @@ use crate::{
 ///
 /// | weight | kernel | inputs |
 /// |---|---|---|
-/// | affine, 1 to 8 bits, a scale per tensor, output channel or group of inputs | int8 | rounded to 8 bits, [`Activations`] |
+/// | affine, 1 to 8 bits, a scale (below 1e19) per tensor, output channel or group of inputs | int8 | rounded to 8 bits, [`Activations`] |
 /// | codebooks, 16 bits, a scale per input | decoded | f32 |
 ///
 /// int8 sums are exact integers: the result is the same bits on every instruction set and any number of threads.
@@ -100,7 +100,8 @@ impl PackedWeights {
                 return Err(Error::NotFinite { what: "the bias", index, value: f64::from(*value) });
             }
         }
-        self.bias = bias;
+        // In one run of memory, whatever the strides it came with.
+        self.bias = bias.map(|bias| bias.iter().copied().collect());
         Ok(self)
     }
 

@@ -46,6 +46,12 @@ pub(crate) fn elements(shape: &[usize]) -> usize {
     if shape.contains(&0) { 0 } else { shape.iter().fold(1, |product, n| product.saturating_mul(*n)) }
 }
 
+/// Whether an array can have this shape: with axes of 0 left out, its elements must still be countable.
+pub(crate) fn is_countable(shape: &[usize]) -> bool {
+    let product = shape.iter().filter(|n| **n != 0).try_fold(1usize, |product, n| product.checked_mul(*n));
+    product.is_some_and(|product| isize::try_from(product).is_ok())
+}
+
 /// The groups of a shape, in the flat row-major order of its elements.
 ///
 /// Elements come in runs of `run`, cut short where a row of `row` elements ends; run after run belongs to group

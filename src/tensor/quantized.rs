@@ -4,7 +4,10 @@ use std::fmt;
 
 use ndarray::{Array2, ArrayD, IxDyn};
 
-use super::{Codes, Granularity, Groups, granularity::elements};
+use super::{
+    Codes, Granularity, Groups,
+    granularity::{elements, is_countable},
+};
 use crate::{
     error::{Error, Result},
     kernels::{affine, codebook, parallel},
@@ -76,6 +79,10 @@ impl QuantizedTensor {
             && !levels.is_standard_layout()
         {
             *levels = levels.as_standard_layout().into_owned();
+        }
+        if !is_countable(shape) {
+            let (expected, found) = (vec![codes.len()], shape.to_vec());
+            return Err(Error::Shape { what: "the tensor", expected, found });
         }
         length("the codes", elements(shape), codes.len())?;
         let groups = grid.granularity().groups(shape)?.count();

@@ -37,9 +37,10 @@ impl MinMax {
     /// Takes in what another saw; the order does not matter.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if the other has a different number of channels.
+    /// [`Error::Conflict`](crate::Error::Conflict) if the other sees another axis, [`Error::Shape`](crate::Error::Shape)
+    /// if it has a different number of channels.
     pub fn merge(&mut self, other: &MinMax) -> Result<()> {
-        self.ends.same_channels(if other.ends().is_empty() { self.ends().len() } else { other.ends().len() })?;
+        self.ends.mergeable(&other.ends)?;
         self.widen(other.ends());
         Ok(())
     }

@@ -74,6 +74,17 @@ impl Ends {
         Err(Error::Shape { what: "the channels of a batch", expected: vec![self.ends.len()], found: vec![found] })
     }
 
+    /// Checks that another observer's ends are of the same channels.
+    fn mergeable(&self, other: &Ends) -> Result<()> {
+        if self.granularity != other.granularity {
+            return Err(Error::Conflict {
+                what: format!("one observer sees {:?}, the other {:?}", self.granularity, other.granularity),
+                remedy: "merge observers of one granularity",
+            });
+        }
+        if other.ends.is_empty() { Ok(()) } else { self.same_channels(other.ends.len()) }
+    }
+
     fn fit(&self, scheme: &Uniform) -> Result<Affine> {
         let rule = scheme.rule()?;
         if self.ends.is_empty() {

@@ -45,16 +45,17 @@ impl MovingAverage {
     /// `(1 - c)^n (m - f)`, so the other's first batch is all that joining needs.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the number of channels differs, [`Error::Setting`] if the constant does.
+    /// [`Error::Conflict`] if the other sees another axis, [`Error::Shape`] if the number of channels differs,
+    /// [`Error::Setting`] if the constant does.
     pub fn merge(&mut self, other: &MovingAverage) -> Result<()> {
-        if other.batches == 0 {
-            return Ok(());
-        }
+        self.ends.mergeable(&other.ends)?;
         if other.constant != self.constant {
             let (value, bound) = (other.constant, "the same in both observers");
             return Err(Error::Setting { setting: "averaging constant", value, bound });
         }
-        self.ends.same_channels(other.ends().len())?;
+        if other.batches == 0 {
+            return Ok(());
+        }
         if self.batches == 0 {
             self.clone_from(other);
             return Ok(());
