@@ -21,6 +21,7 @@ use tersor::{
 
 use data::{CLASSES, Dataset};
 use options::Options;
+use progress::say;
 use table::Table;
 
 /// The network sees 28x28 pixels.
@@ -44,7 +45,7 @@ fn run() -> Result<(), Problem> {
     let data = data::load(&options.data, SIDE)?;
     let networks = train(&data, &options)?;
     let rows = compare::compare(&techniques(), &networks, &data)?;
-    println!("{}\n{}\n", Table(&rows), compare::note(&data));
+    say(format_args!("{}\n{}\n", Table(&rows), compare::note(&data)));
 
     let compressed = explain(&networks[0])?;
     save_and_load(&compressed, &data.test)?;
@@ -74,7 +75,10 @@ fn train(data: &Dataset, options: &Options) -> Result<Vec<Network>, Problem> {
     let networks = networks.collect::<Result<Vec<_>, Problem>>()?;
     bar.finish_and_clear();
     let (train, test, seeds) = (data.train.len(), data.test.len(), options.seeds);
-    println!("{}: {train} images to train on, {test} to test; {seeds} networks, {epochs} epochs each\n", data.name);
+    say(format_args!(
+        "{}: {train} images to train on, {test} to test; {seeds} networks, {epochs} epochs each\n",
+        data.name
+    ));
     Ok(networks)
 }
 
@@ -112,8 +116,8 @@ fn weights(scheme: impl Quantizer + 'static) -> Recipe {
 fn explain(network: &Network) -> Result<Compressed, Problem> {
     let scheme = Quantizer::adaptive(4);
     let compressed = weights(scheme.clone()).apply(network)?;
-    println!("adaptive at 4 bits, layer by layer:\n{}", Report::new(network, &compressed)?);
-    println!("why for 0.weight: {}\n", scheme.choose(&network.parameter("0.weight")?)?.reason());
+    say(format_args!("adaptive at 4 bits, layer by layer:\n{}", Report::new(network, &compressed)?));
+    say(format_args!("why for 0.weight: {}\n", scheme.choose(&network.parameter("0.weight")?)?.reason()));
     Ok(compressed)
 }
 
@@ -131,8 +135,8 @@ fn save_and_load(compressed: &Compressed, test: &Data) -> Result<(), Problem> {
         return Err("the loaded network answers differently from the saved one".into());
     }
     let (at_rest, on_disk, samples) = (compressed.nbytes(), on_disk?.len(), test.len());
-    println!("saved as safetensors: {on_disk} bytes on disk for {at_rest} bytes of tensors");
-    println!("loaded again: the same bits in all outputs of {samples} test images\n");
+    say(format_args!("saved as safetensors: {on_disk} bytes on disk for {at_rest} bytes of tensors"));
+    say(format_args!("loaded again: the same bits in all outputs of {samples} test images\n"));
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub(crate) use histogram::weights_and_levels;
 pub(crate) fn save(file: &Path, picture: &Document) -> Result<(), Problem> {
     let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
     folder.and_then(|()| svg::save(file, picture)).map_err(|e| format!("{}: {e}", file.display()))?;
-    println!("picture: {}", file.display());
+    crate::progress::say(format_args!("picture: {}", file.display()));
     Ok(())
 }
 
