@@ -45,30 +45,47 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The code of a file: no comments, no unit tests (they stand last and may look anywhere).
-fn code(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap();
-    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
-    lines.map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
+/// The code of a file: no comments, and nothing that is compiled for unit tests only, which may look anywhere.
+fn code(text: &str) -> String {
+    let mut code = String::new();
+    let mut lines = text.lines().map(|line| line.split("//").next().unwrap_or(""));
+    while let Some(line) = lines.next() {
+        if line == "#[cfg(test)]" {
+            // One item: to its closing brace at the margin, or its semicolon.
+            let opens = lines.next().unwrap_or("");
+            if !opens.ends_with(';') && !opens.ends_with('}') {
+                lines.by_ref().find(|line| line.starts_with('}'));
+            }
+            continue;
+        }
+        code.push_str(line);
+        code.push('\n');
+    }
+    code
 }
 
-/// The first names of every path that starts with `crate::`, groups in braces included.
-fn named_rooms(code: &str) -> BTreeSet<String> {
+/// The first names of every path that starts at the crate's root: with `crate::`, groups in braces included, or with as
+/// many `super::` as the module is deep.
+fn named_rooms(code: &str, depth: usize) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for (start, _) in code.match_indices("crate::") {
-        let rest = &code[start + "crate::".len()..];
-        let name = |text: &str| text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let root = "super::".repeat(depth);
+    let paths = code.match_indices("crate::").map(|(start, _)| &code[start + "crate::".len()..]);
+    let supers = code.match_indices(&root).map(|(start, _)| &code[start + root.len()..]);
+    for rest in paths.chain(supers) {
+        let name = |text: &str| -> String {
+            text.trim_start().chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '*')).collect()
+        };
         let Some(group) = rest.strip_prefix('{') else {
             names.insert(name(rest));
             continue;
         };
-        let (mut depth, mut item) = (0, String::new());
+        let (mut nested, mut item) = (0, String::new());
         for c in group.chars() {
             match c {
-                '}' if depth == 0 => break,
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                ',' if depth == 0 => {
+                '}' if nested == 0 => break,
+                '{' => nested += 1,
+                '}' => nested -= 1,
+                ',' if nested == 0 => {
                     names.insert(name(&std::mem::take(&mut item)));
                     continue;
                 }
@@ -80,6 +97,12 @@ fn named_rooms(code: &str) -> BTreeSet<String> {
     }
     names.remove("");
     names
+}
+
+/// How many modules a file lies below the root: 1 for `nn/mod.rs`, 2 for `nn/linear.rs`.
+fn depth(path: &Path, src: &Path) -> usize {
+    let below = path.strip_prefix(src).unwrap().components().count();
+    below - usize::from(path.ends_with("mod.rs"))
 }
 
 fn room(path: &Path, src: &Path) -> String {
@@ -98,7 +121,9 @@ fn every_import_is_in_the_table() {
         }
         let allowed = MAY_USE.iter().find(|(name, _)| *name == room);
         let allowed = allowed.unwrap_or_else(|| panic!("{} is in no room of the table", path.display())).1;
-        for name in named_rooms(&code(&path)) {
+        let text = code(&fs::read_to_string(&path).unwrap());
+        assert!(!text.contains("use crate as"), "{} renames the root, which hides what it names", path.display());
+        for name in named_rooms(&text, depth(&path, &src)) {
             let used = REEXPORTS.iter().find(|(export, _)| *export == name).map_or(name.as_str(), |(_, room)| room);
             assert!(
                 used == room || allowed.contains(&used),
@@ -120,7 +145,7 @@ fn unsafe_stays_in_the_kernels() {
         if kernels.iter().any(|kernels| path.starts_with(kernels)) || path.ends_with("tests/architecture.rs") {
             continue;
         }
-        let code = code(&path);
+        let code = code(&fs::read_to_string(&path).unwrap());
         let words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
         assert!(!words.into_iter().any(|word| word == "unsafe"), "{} says `unsafe`", path.display());
     }
@@ -128,7 +153,11 @@ fn unsafe_stays_in_the_kernels() {
 
 #[test]
 fn the_parser_sees_paths_and_groups() {
-    let code = "use crate::{error::{Error, Result}, nn, tensor::Codes};\nlet x = crate::packed::y();";
-    let expected = ["error", "nn", "packed", "tensor"].map(str::to_owned);
-    assert_eq!(named_rooms(code), BTreeSet::from(expected));
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let text = "use crate::{error::{Error, Result}, nn, tensor::Codes};\nlet x = crate::packed::y();";
+    assert_eq!(named_rooms(text, 2), names(&["error", "nn", "packed", "tensor"]));
+    assert_eq!(named_rooms("use crate::*;", 2), names(&["*"]));
+    assert_eq!(named_rooms("use super::super::packed::X; use super::near::Y;", 2), names(&["packed"]));
+    let text = "a\n#[cfg(test)]\nmod battery;\nb // c\n#[cfg(test)]\nmod tests {\n    d\n}\ne\n";
+    assert_eq!(code(text), "a\nb \ne\n");
 }

@@ -226,6 +226,10 @@ fn observers_refuse_what_they_cannot_use() {
     let mut other = MovingAverage::new(0.2);
     other.observe(&batch).unwrap();
     assert!(matches!(one.merge(&other), Err(Error::Setting { .. })));
+    let mut far = MovingAverage::new(1.0);
+    far.observe(&array![-3e38f32]).unwrap();
+    far.observe(&array![3e38f32]).unwrap();
+    assert_eq!(far.ends(), [(3e38, 3e38)]);
     for bins in [0, 3, 128, 1 << 21] {
         assert!(matches!(Histogram::with_bins(bins).observe(&batch), Err(Error::Setting { setting: "bins", .. })));
     }

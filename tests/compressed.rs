@@ -12,7 +12,7 @@ use tersor::{
     compressed::Compressed,
     nn::{Conv2d, Network},
     packed::Activations,
-    quantize::Range,
+    quantize::{Convention, Range, ZeroInRange},
     tensor::{Checkpoint, FloatType, Stored},
 };
 
@@ -176,6 +176,9 @@ fn the_report_counts_bytes_and_errors() {
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
     assert_eq!(json["rows"].as_array().unwrap().len(), 6);
     assert!(report.to_string().contains("middle.weight"));
+    let adaptive = Recipe::new().quantize("*", Quantizer::adaptive(4)).apply(&network).unwrap();
+    let row = &Report::new(&network, &adaptive).unwrap().rows[0];
+    assert!(row.scheme.starts_with("adaptive(4): ") && row.scheme.len() > 20, "{}", row.scheme);
     assert!(Report::new(&convolutional(), &compressed).is_err());
 }
 
@@ -195,6 +198,15 @@ fn what_a_recipe_cannot_do_is_an_error() {
     assert!(uncalibrated.apply_with(&network, &Array2::from_elem((2, 40), f32::NAN)).is_err());
     let four = Recipe::new().quantize("*", Quantizer::uniform(8)).static_activations(Quantizer::uniform(4));
     assert!(matches!(four.apply_with(&network, &normal(3, 40, 1)), Err(Error::Bits { bits: 4, .. })));
+    let as_found = Convention { zero_in_range: ZeroInRange::AsFound, ..Convention::default() };
+    for scheme in [
+        Quantizer::uniform(8).signed_max(),
+        Quantizer::uniform(8).per_channel(Axis(0)),
+        Quantizer::uniform(8).convention(as_found),
+    ] {
+        let recipe = Recipe::new().quantize("*", Quantizer::uniform(8)).static_activations(scheme);
+        assert!(matches!(recipe.apply_with(&network, &normal(3, 40, 1)), Err(Error::Conflict { .. })));
+    }
     let mut compressed = Compressed::new(&network).unwrap();
     let q = Quantizer::uniform(8).apply(&normal(3, 3, 1)).unwrap();
     assert!(matches!(compressed.replace("0.weight", q.clone(), ""), Err(Error::Shape { .. })));
@@ -234,6 +246,7 @@ fn truncated_and_lying_files_are_errors_and_a_failed_write_leaves_the_old_file()
         ("\\\"bits\\\":3", "\\\"bits\\\":2"),
         ("\\\"bits\\\":3", "\\\"bits\\\":9"),
         ("\\\"shape\\\":[30,40]", "\\\"shape\\\":[30,41]"),
+        ("\\\"shape\\\":[30,40]", "\\\"shape\\\":[0,9223372036854775807,2]"),
         ("\\\"version\\\":1", "\\\"version\\\":7"),
         ("\\\"linear\\\"", "\\\"conv2d\\\""),
         ("\\\"bias\\\":true", "\\\"bias\\\":1234"),

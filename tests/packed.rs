@@ -222,6 +222,7 @@ fn bad_input_is_an_error_not_a_panic() {
         Activations::Static { scale: 0.0, zero_point: 0 },
         Activations::Static { scale: f32::NAN, zero_point: 0 },
         Activations::Static { scale: -1.0, zero_point: 0 },
+        Activations::Static { scale: 1e-40, zero_point: 0 },
         Activations::Static { scale: 1.0, zero_point: 128 },
     ] {
         assert!(matches!(PackedWeights::with(&q, activations), Err(Error::Setting { .. })));
@@ -241,6 +242,10 @@ fn bad_input_is_an_error_not_a_panic() {
         let x = Array4::<f32>::ones((1, 2, 5, 5));
         assert!(matches!(conv.clone().dilation(zero).forward(&x), Err(Error::Setting { .. })));
         assert!(matches!(conv.clone().stride(zero).forward(&x), Err(Error::Setting { .. })));
+    }
+    for padding in [[1 << 33, 1 << 33], [1 << 62, 1 << 62], [1 << 20, 1 << 20]] {
+        let x = Array4::<f32>::ones((1, 2, 5, 5));
+        assert!(matches!(conv.clone().padding(padding).forward(&x), Err(Error::Setting { .. })));
     }
     let empty = Array4::<f32>::ones((1, 2, 0, 5));
     assert!(matches!(conv.clone().padding([2, 2]).forward(&empty), Err(Error::Empty { .. })));

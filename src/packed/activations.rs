@@ -9,9 +9,9 @@ pub enum Activations {
     /// Rounded to 8 bits while running: each row symmetrically by its own largest magnitude, `scale = max |x| / 127`.
     #[default]
     Dynamic,
-    /// Rounded to 8 bits on one grid fixed before: `code = clamp(round(x / scale) + zero_point, -128, 127)`.
+    /// Rounded to 8 bits on one grid fixed before: `code = clamp(round(x * (1 / scale)) + zero_point, -128, 127)`, halves to even.
     Static {
-        /// Finite and above 0.
+        /// Finite, and at least the smallest normal f32.
         scale: f32,
         /// From -128 to 127.
         zero_point: i32,
@@ -23,8 +23,12 @@ pub enum Activations {
 impl Activations {
     pub(crate) fn validate(&self) -> Result<()> {
         let Activations::Static { scale, zero_point } = self else { return Ok(()) };
-        if !(scale.is_finite() && *scale > 0.0) {
-            return Err(Error::Setting { setting: "scale", value: f64::from(*scale), bound: "finite and above 0" });
+        if !(scale.is_normal() && *scale > 0.0) {
+            return Err(Error::Setting {
+                setting: "scale",
+                value: f64::from(*scale),
+                bound: "finite and at least 1.2e-38",
+            });
         }
         if !(-128..=127).contains(zero_point) {
             let value = f64::from(*zero_point);

@@ -46,6 +46,9 @@ pub struct PackedConv2d {
 /// Elements of windows laid out at a time, unless a single sample has more.
 const PIECE: usize = 1 << 18;
 
+/// The most elements of an array that is made on the way.
+const MOST_ELEMENTS: usize = 1 << 31;
+
 impl PackedConv2d {
     /// Packs a weight for so many groups of channels that do not see one another.
     ///
@@ -154,6 +157,14 @@ impl PackedConv2d {
             let bound = "at least 1, and such that a window fits into the padded input";
             return Err(Error::Setting { setting: "kernel height", value: self.kernel[0] as f64, bound });
         };
+        let elements = |sizes: &[usize]| sizes.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
+        let (windows_of_sample, of_batch) =
+            (elements(&[rows, columns, windows.row_len()]), elements(&[batch, self.outputs(), rows, columns]));
+        if windows_of_sample.is_none_or(|n| n > MOST_ELEMENTS) || of_batch.is_none_or(|n| n > MOST_ELEMENTS) {
+            let value = self.padding[0].max(self.padding[1]) as f64;
+            let bound = "so small that the windows of a sample, and the output, have at most 2^31 elements";
+            return Err(Error::Setting { setting: "padding", value, bound });
+        }
         let (inputs, outputs) = (channels * height * width, self.outputs() * rows * columns);
         let x = x.as_standard_layout();
         let mut y = vec![0.0; batch * outputs];

@@ -12,7 +12,12 @@ use crate::{
     tensor::{Dense, Granularity, QuantizedTensor, Weights},
 };
 
-/// Measures every scheme, clip and granularity that the bits can pay for, and takes the one of least squared error.
+/// Measures the schemes, clips and granularities that the bits can pay for, and takes the one of least squared error.
+///
+/// Candidates are [`Uniform`] in each mapping with the ranges min-max and least squares, [`KMeans`], [`Quantile`],
+/// [`Piecewise`], [`PowerOfTwo`] and [`AdditivePowerOfTwo`], and at their own bits [`Binary`], [`Ternary`] and [`Nf4`];
+/// each per tensor, per channel of axis 0, and in groups of 256, 128, 64 and 32, as far as the budget goes. That is some
+/// twenty to fifty fits: seconds for millions of weights. One that refuses the weights is passed over.
 ///
 /// What counts as the cost is everything at rest: codes, scales, zero points and codebooks. A candidate may cost
 /// [`budget`](Adaptive::budget) bits a weight; where nothing does (a tensor of few weights), the cheapest is taken.
@@ -122,7 +127,7 @@ impl Adaptive {
     pub fn choose(&self, weights: &dyn Weights) -> Result<Choice> {
         let budget = self.validate()?;
         let dense = Dense::new(weights)?;
-        let mut measured = Vec::new();
+        let (mut measured, mut refused) = (Vec::new(), None);
         let (affordable, others): (Vec<_>, Vec<_>) = self
             .schemes(dense.shape())
             .into_iter()
@@ -130,9 +135,18 @@ impl Adaptive {
         // Of those too dear by their scales alone, the first (one scale for the tensor) stays as the last resort.
         let fallback = others.into_iter().take(usize::from(affordable.is_empty()));
         for (_, scheme) in affordable.into_iter().chain(fallback) {
-            let tensor = scheme.apply(weights)?;
+            let tensor = match scheme.apply(weights) {
+                Ok(tensor) => tensor,
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
+                }
+            };
             let mse = tensor.distortion(weights)?.mse;
             measured.push((Candidate { scheme, mse, bits_per_weight: tensor.bits_per_weight() }, tensor));
+        }
+        if let (true, Some(error)) = (measured.is_empty(), refused) {
+            return Err(error);
         }
         measured.sort_by(|(a, _), (b, _)| a.mse.total_cmp(&b.mse));
         let within = |candidate: &Candidate| candidate.bits_per_weight <= budget;
@@ -203,6 +217,12 @@ impl Adaptive {
 impl Quantizer for Adaptive {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
         Ok(self.choose(weights)?.tensor)
+    }
+
+    fn apply_described(&self, weights: &dyn Weights) -> Result<(QuantizedTensor, String)> {
+        let choice = self.choose(weights)?;
+        let words = format!("{self:?}: {:?}", choice.scheme());
+        Ok((choice.tensor, words))
     }
 }
 

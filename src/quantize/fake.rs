@@ -26,7 +26,7 @@ impl Affine {
     /// # Errors
     /// [`Error::Empty`], [`Error::NotFinite`]; [`Error::Axis`] or [`Error::Shape`] if the scales do not fit the shape.
     pub fn fake_quantize(&self, values: &dyn Weights) -> Result<ArrayD<f32>> {
-        let values = Dense::new(values)?;
+        let values = Dense::named("the values", values)?;
         let mut on_grid = values.values().to_vec();
         self.each_group(&values, |step, elements, _| {
             let (low, high) = step.bounds();
@@ -68,7 +68,8 @@ impl Affine {
     /// # Errors
     /// As [`straight_through`](Affine::straight_through).
     pub fn learned_step(&self, values: &dyn Weights, gradient: &dyn Weights, factor: f32) -> Result<LearnedStep> {
-        let (values, gradient) = (Dense::new(values)?, Dense::new(gradient)?);
+        let values = Dense::named("the values", values)?;
+        let gradient = Dense::named("the gradient", gradient)?;
         if values.shape() != gradient.shape() {
             let (expected, found) = (values.shape().to_vec(), gradient.shape().to_vec());
             return Err(Error::Shape { what: "the gradient", expected, found });
@@ -106,7 +107,7 @@ impl Affine {
     /// # Errors
     /// [`Error::Empty`], [`Error::NotFinite`].
     pub fn lsq(values: &dyn Weights, codes: super::CodeRange) -> Result<Self> {
-        let values = Dense::new(values)?;
+        let values = Dense::named("the values", values)?;
         let mean = values.values().iter().map(|x| f64::from(x.abs())).sum::<f64>() / values.values().len() as f64;
         let scale = 2.0 * mean / f64::from(codes.highest().max(1)).sqrt();
         Affine::per_tensor((scale as f32).max(f32::MIN_POSITIVE), 0, codes)

@@ -55,7 +55,7 @@ impl Fit {
             (false, UnsignedZero::Upper) => (lowest + highest + 1) / 2,
             (false, UnsignedZero::Lower) => (lowest + highest) / 2,
         };
-        // The widest levels on either side; a grid with nothing below 0 (1 bit) is scaled by what lies above.
+        // The widest levels on either side; a grid with nothing above 0 (1 bit) counts as reaching 1 there.
         let (below, above) = (f64::from(lowest - zero), f64::from(highest - zero));
         let (min, max) = (f64::from(min), f64::from(max));
         let largest = min.abs().max(max.abs());

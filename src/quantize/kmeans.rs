@@ -149,7 +149,7 @@ pub fn kmeans_1d(values: &[f32], weights: Option<&[f32]>, k: usize) -> Result<Cl
         return Err(Error::Setting { setting: "k", value: 0.0, bound: "1 or above" });
     }
     let line = Line { values, weights };
-    let line = Dense::new(&line)?;
+    let line = Dense::named("the values", &line)?;
     let sample = Sample::new(line.values().iter().copied(), line.importance());
     if let Some(distinct) = sample.distinct(k - 1) {
         return Err(Error::Clusters { k, distinct: distinct.len() });

@@ -58,6 +58,15 @@ pub trait Quantizer: Debug + Send + Sync {
     /// [`Error::Axis`](crate::Error::Axis).
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor>;
 
+    /// As [`apply`](Quantizer::apply), with the scheme in words: its `Debug` text, unless it chooses among others and
+    /// has more to tell. Recipes and reports ask for it.
+    ///
+    /// # Errors
+    /// As [`apply`](Quantizer::apply).
+    fn apply_described(&self, weights: &dyn Weights) -> Result<(QuantizedTensor, String)> {
+        Ok((self.apply(weights)?, format!("{self:?}")))
+    }
+
     /// [`Uniform`]: evenly spaced levels over the range of the weights, 1 to 8 or 16 bits.
     fn uniform(bits: u8) -> Self
     where

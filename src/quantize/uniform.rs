@@ -162,6 +162,14 @@ impl Uniform {
     pub(super) fn range_chooser(&self) -> Range {
         self.range
     }
+
+    pub(crate) fn conventions(&self) -> Convention {
+        self.convention
+    }
+
+    pub(crate) fn grouping(&self) -> Granularity {
+        self.granularity
+    }
 }
 
 impl Quantizer for Uniform {

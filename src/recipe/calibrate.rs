@@ -8,9 +8,10 @@ use crate::{
     nn::{Layer, Network},
     packed::Activations,
     quantize::{
-        Uniform,
+        Rounding, SymmetricScale, Uniform, ZeroInRange,
         observe::{Histogram, Observer},
     },
+    tensor::Granularity,
 };
 
 /// Runs the float network on the inputs, watches what goes into each quantized layer, and sets its grid.
@@ -20,6 +21,18 @@ pub(super) fn set_input_grids(
     inputs: ArrayViewD<'_, f32>,
     scheme: &Uniform,
 ) -> Result<()> {
+    let convention = scheme.conventions();
+    let granular = scheme.grouping() != Granularity::Tensor;
+    if granular
+        || convention.zero_in_range != ZeroInRange::Always
+        || convention.symmetric_scale == SymmetricScale::SignedMax
+        || convention.rounding != Rounding::HalfEven
+    {
+        return Err(Error::Conflict {
+            what: format!("kernels cannot round inputs as {scheme:?} does"),
+            remedy: "give static_activations one scale for all, above 0, with zero in its range and halves to even",
+        });
+    }
     let mut seen = Vec::new();
     observe(network, "", inputs.to_owned(), &|layer| compressed.scheme(&join(layer, "weight")).is_some(), &mut seen)?;
     for (layer, histogram) in seen {

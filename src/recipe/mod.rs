@@ -100,8 +100,9 @@ impl Recipe {
     }
 
     /// Gives quantized layers a fixed grid for their inputs, found on the calibration data of
-    /// [`apply_with`](Recipe::apply_with), instead of one a row found while running. The scheme's bits (8), range and
-    /// convention count.
+    /// [`apply_with`](Recipe::apply_with), instead of one a row found while running. Of the scheme, its
+    /// mapping and range count; its codes have 8 bits, one scale above 0 for all, and zero among them, and the kernels
+    /// round as they always do (half to even, by the reciprocal).
     pub fn static_activations(mut self, scheme: Uniform) -> Self {
         self.activations = Inputs::Static(scheme);
         self
@@ -202,8 +203,8 @@ impl Recipe {
         let quantized =
             planned.filter_map(|Planned { name, scheme, .. }| Some((name, scheme?))).map(|(name, scheme)| {
                 let weights: ArrayD<f32> = tensors.floats(&name)?;
-                let tensor = scheme.apply(&weights).map_err(|e| e.in_layer(&name))?;
-                Ok((name, tensor, format!("{scheme:?}")))
+                let (tensor, words) = scheme.apply_described(&weights).map_err(|e| e.in_layer(&name))?;
+                Ok((name, tensor, words))
             });
         quantized.collect()
     }

@@ -105,11 +105,16 @@ pub(crate) struct Dense<'a> {
 
 impl<'a> Dense<'a> {
     pub(crate) fn new(weights: &'a dyn Weights) -> Result<Dense<'a>> {
+        Dense::named("the weights", weights)
+    }
+
+    /// As [`new`](Dense::new), for numbers that an error should call otherwise.
+    pub(crate) fn named(what: &'static str, weights: &'a dyn Weights) -> Result<Dense<'a>> {
         let values = row_major(weights.values());
         if values.is_empty() {
-            return Err(Error::Empty { what: "the weight array" });
+            return Err(Error::Empty { what });
         }
-        finite("the weights", slice(&values))?;
+        finite(what, slice(&values))?;
         let importance = match weights.importance() {
             None => None,
             Some(importance) => {

@@ -107,7 +107,7 @@ impl Histogram {
 impl Observer for Histogram {
     fn observe(&mut self, batch: &dyn Weights) -> Result<()> {
         self.valid()?;
-        let batch = Dense::new(batch)?;
+        let batch = Dense::named("the batch", batch)?;
         let values = batch.values();
         let (min, max) = crate::quantize::range::min_max(values);
         let half = self.bins as f64 / 2.0;

@@ -61,7 +61,7 @@ impl Ends {
 
     /// The ends of one batch, checked against those seen before.
     fn of(&self, batch: &dyn Weights) -> Result<Vec<(f32, f32)>> {
-        let batch = Dense::new(batch)?;
+        let batch = Dense::named("the batch", batch)?;
         let groups = self.granularity.groups(batch.shape())?;
         self.same_channels(groups.count())?;
         Ok((0..groups.count()).map(|group| range::min_max(&groups.gather(batch.values(), group))).collect())

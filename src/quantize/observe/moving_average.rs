@@ -78,7 +78,9 @@ impl Observer for MovingAverage {
         if self.batches == 0 {
             (self.first, self.ends.ends) = (new.clone(), new);
         } else {
-            let towards = |own: f32, new: f32| own + (self.constant * (f64::from(new) - f64::from(own))) as f32;
+            // In f64, since two numbers may lie further apart than f32 is high.
+            let towards =
+                |own: f32, new: f32| (f64::from(own) + self.constant * (f64::from(new) - f64::from(own))) as f32;
             for (own, new) in self.ends.ends.iter_mut().zip(new) {
                 *own = (towards(own.0, new.0), towards(own.1, new.1));
             }
