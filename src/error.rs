@@ -20,9 +20,7 @@ pub enum Error {
         allowed: &'static str,
     },
     /// A group of no elements.
-    #[error(
-        "group_size = {group_size}, but a group holds at least 1 element; use per_channel or per_tensor for whole rows"
-    )]
+    #[error("group_size = {group_size}, but a group holds at least 1 element; use per_channel for whole rows")]
     GroupSize {
         /// The group size given.
         group_size: usize,
@@ -42,7 +40,7 @@ pub enum Error {
         what: &'static str,
     },
     /// NaN or an infinity in an input.
-    #[error("element {index} of {what} is {value}; every value must be finite: clean the array first")]
+    #[error("element {index} of {what} is {value} as f32; every value must be finite: clean or scale the array first")]
     NotFinite {
         /// The array it was found in.
         what: &'static str,

@@ -128,7 +128,7 @@ fn settings_out_of_range_are_named() {
     assert!(matches!(Affine::per_tensor(0.0, 0, codes), Err(Error::Setting { setting: "scale", .. })));
     assert!(matches!(Affine::per_tensor(f32::NAN, 0, codes), Err(Error::NotFinite { .. })));
     assert!(matches!(Affine::per_tensor(1.0, i32::MIN, codes), Err(Error::Setting { setting: "zero_point", .. })));
-    assert!(matches!(Affine::per_channel(Axis(0), vec![1.0], vec![], codes), Err(Error::Shape { .. })));
+    assert!(matches!(Affine::per_channel(Axis(0), vec![1.0; 2], vec![0], codes), Err(Error::Shape { .. })));
     let three = Affine::per_channel(Axis(0), vec![1.0; 3], vec![0; 3], codes).unwrap();
     assert!(matches!(three.apply(&w), Err(Error::Shape { .. })));
     let one = Affine::per_tensor(1.0, 0, codes).unwrap();

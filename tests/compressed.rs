@@ -270,3 +270,35 @@ fn truncated_and_lying_files_are_errors_and_a_failed_write_leaves_the_old_file()
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn a_tensor_that_is_there_twice_is_an_error_and_a_link_stays_a_link() {
+    let (file, link) = (Scratch::new("twice"), Scratch::new("link"));
+    let mut checkpoint = Checkpoint::new();
+    checkpoint.insert("w", Quantizer::uniform(8).apply(&normal(4, 8, 1)).unwrap());
+    checkpoint.insert("v", normal(4, 8, 2));
+    checkpoint.save(&file.0).unwrap();
+    let good = fs::read(&file.0).unwrap();
+    let header = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let text = String::from_utf8(good[8..8 + header].to_vec()).unwrap().replacen("\"v\":", "\"w\":", 1);
+    let mut bad = good[..8].to_vec();
+    bad.extend(text.bytes());
+    bad.extend(&good[8 + header..]);
+    fs::write(&file.0, &bad).unwrap();
+    let error = Checkpoint::load(&file.0).unwrap_err().to_string();
+    assert!(error.contains("twice"), "{error}");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&file.0, &link.0).unwrap();
+        checkpoint.save(&link.0).unwrap();
+        assert!(fs::symlink_metadata(&link.0).unwrap().is_symlink());
+        assert_eq!(fs::read(&file.0).unwrap(), good);
+    }
+}
+
+#[test]
+fn a_long_file_name_is_a_file_name() {
+    let file = Scratch(std::env::temp_dir().join("t".repeat(255)));
+    Checkpoint::new().save(&file.0).unwrap();
+    assert!(Checkpoint::load(&file.0).unwrap().is_empty());
+}

@@ -240,3 +240,24 @@ fn an_optimizer_out_of_range_changes_nothing() {
         assert_eq!(values, [1.0]);
     }
 }
+
+#[test]
+fn settings_spoiled_after_building_are_errors_at_the_next_pass() {
+    let x = Array4::<f32>::ones((1, 4, 6, 6));
+    let spoil: [fn(&mut Conv2d); 5] = [
+        |conv| conv.dilation = [0, 1],
+        |conv| conv.stride = [1, 0],
+        |conv| conv.groups = 0,
+        |conv| conv.groups = 3,
+        |conv| conv.padding = [usize::MAX, usize::MAX],
+    ];
+    for spoil in spoil {
+        let mut network = Network::builder(1).conv2d(Conv2d::new(4, 4, 3)).build().unwrap();
+        for (_, layer) in network.layers_mut() {
+            if let Layer::Conv2d(conv) = layer {
+                spoil(conv);
+            }
+        }
+        assert!(network.forward(&x).is_err());
+    }
+}

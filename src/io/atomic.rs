@@ -1,7 +1,6 @@
 //! Files that are old or new, never in between.
 
 use std::{
-    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -9,12 +8,17 @@ use std::{
 
 /// Writes a temporary file in the destination's folder, syncs it, renames it over the destination, syncs the folder.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Through a link to what it points at, so that the link stays one.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = target.as_path();
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
-    let (mut file, temporary) = create_beside(folder, name)?;
+    if path.file_name().is_none() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file name"));
+    }
+    let (mut file, temporary) = create_in(folder)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     drop(file);
     if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
@@ -26,13 +30,10 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).or(Ok(()))
 }
 
-fn create_beside(folder: &Path, name: &std::ffi::OsStr) -> io::Result<(File, PathBuf)> {
+fn create_in(folder: &Path) -> io::Result<(File, PathBuf)> {
     let mut attempt = 0u32;
     loop {
-        let mut temporary = OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}.{attempt}.tmp", std::process::id()));
-        let path = folder.join(temporary);
+        let path = folder.join(format!(".tersor-{}-{attempt}.tmp", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(file) => return Ok((file, path)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,

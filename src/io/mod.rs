@@ -173,6 +173,9 @@ pub(crate) fn read(path: &Path) -> Result<(Checkpoint, Header)> {
         checkpoint.insert(name, q);
     }
     for (name, view) in parts {
+        if header.tensors().any(|(quantized, _)| quantized == name) {
+            return Err(format(format!("tensor `{name}` is there twice, quantized and not")));
+        }
         checkpoint.insert(name, plain(&view).map_err(|problem| format(format!("tensor `{name}`: {problem}")))?);
     }
     Ok((checkpoint, header))

@@ -108,7 +108,7 @@ impl Affine {
         Affine::new(vec![scale], vec![zero_point], Granularity::Tensor, codes)
     }
 
-    /// One scale and zero point for each index along `axis`.
+    /// One scale and zero point for each index along `axis`; no zero points at all are zeros.
     ///
     /// # Errors
     /// As [`per_tensor`](Affine::per_tensor), and [`Error::Shape`] if there are not as many zero points as scales.
@@ -134,6 +134,7 @@ impl Affine {
         granularity: Granularity,
         codes: CodeRange,
     ) -> Result<Self> {
+        let zero_point = if zero_point.is_empty() { vec![0; scale.len()] } else { zero_point };
         if scale.len() != zero_point.len() {
             let (expected, found) = (vec![scale.len()], vec![zero_point.len()]);
             return Err(Error::Shape { what: "the zero point", expected, found });

@@ -99,7 +99,7 @@ impl Affine {
 
     /// LSQ's factor on the scale's gradient, `1 / sqrt(count * highest)`, for so many numbers a scale.
     pub fn lsq_factor(&self, count: usize) -> f32 {
-        (1.0 / (count as f64 * f64::from(self.codes().highest().max(1))).sqrt()) as f32
+        (1.0 / (count.max(1) as f64 * f64::from(self.codes().highest().max(1))).sqrt()) as f32
     }
 
     /// LSQ's first scale, `2 * mean |x| / sqrt(highest)`, for a symmetric grid of one scale.
