@@ -266,6 +266,15 @@ fn a_tensor_is_checked_when_it_is_made() {
     }
     assert!(QuantizedTensor::new(&[usize::MAX, 3], codes(6), affine(vec![1.0], vec![], tensor)).is_err());
     assert!(QuantizedTensor::new(&[2, 3], codes(6), affine(vec![1.0], vec![], tensor)).is_ok());
+    let byte = || Codes::pack(8, &[255]).unwrap();
+    assert!(matches!(
+        QuantizedTensor::new(&[1], byte(), affine(vec![3e38], vec![], tensor)),
+        Err(Error::Setting { setting: "level", .. })
+    ));
+    assert!(matches!(
+        QuantizedTensor::new(&[1], Codes::pack(1, &[1]).unwrap(), table(array![[0.0, 3e38]], vec![10.0], tensor)),
+        Err(Error::Setting { setting: "level", .. })
+    ));
     for uncountable in [[0, usize::MAX], [usize::MAX, 0]] {
         let grid = affine(vec![1.0], vec![], tensor);
         assert!(matches!(QuantizedTensor::new(&uncountable, codes(0), grid), Err(Error::Shape { .. })));
@@ -288,4 +297,28 @@ fn a_checkpoint_names_what_it_lacks() {
     assert!(matches!(&error, Error::UnknownName { name, known } if name == "v" && known.len() == 2), "{error}");
     assert!(matches!(checkpoint.floats("ids"), Err(Error::Conflict { .. })));
     assert_eq!((checkpoint.nbytes(), checkpoint.nbytes_f32()), (4, 8));
+}
+
+#[test]
+fn a_group_of_which_no_number_matters_counts_alike() {
+    let w = Array2::from_shape_fn((2, 2000), |(i, j)| ((i * 2000 + j) as f32).sin());
+    let mut importance = Array2::<f32>::ones((2, 2000));
+    importance.row_mut(0).fill(0.0);
+    let importance = importance.into_dyn();
+    for range in [Range::MinMax, Range::Mse, Range::Percentile(90.0), Range::Entropy, Range::Aciq] {
+        let scheme = Quantizer::uniform(4).per_channel(Axis(0)).range(range);
+        let weighted = scheme.apply(&Weighted { weights: &w, importance: &importance }).unwrap();
+        assert_eq!(weighted, scheme.apply(&w).unwrap(), "{range:?}");
+    }
+}
+
+#[test]
+fn a_histogram_counts_numbers_not_bins() {
+    // A thousandth of the range holds all but one number: few bins, a large population.
+    let x = Array1::from_iter((0..100_000).map(|i| ((i as f32) * 0.37).sin()).chain([1000.0]));
+    let scheme = Quantizer::uniform(8).symmetric().range(Range::Entropy);
+    let mut histogram = Histogram::new();
+    histogram.observe(&x).unwrap();
+    let (bins, values) = (histogram.fit(&scheme).unwrap().scale()[0], scheme.fit(&x).unwrap().scale()[0]);
+    assert!(bins < 0.5 * 1000.0 / 127.0 && values < 0.5 * 1000.0 / 127.0, "{bins} {values}");
 }

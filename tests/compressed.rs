@@ -302,3 +302,37 @@ fn a_long_file_name_is_a_file_name() {
     Checkpoint::new().save(&file.0).unwrap();
     assert!(Checkpoint::load(&file.0).unwrap().is_empty());
 }
+
+#[test]
+fn a_residual_whose_branch_does_not_fit_is_an_error_however_it_runs() {
+    let x = normal(1, 32, 1).into_shape_with_order((1, 2, 4, 4)).unwrap();
+    for kernel in [3, 4] {
+        let network = Network::builder(1).residual(|b| b.conv2d(Conv2d::new(2, 2, kernel))).build().unwrap();
+        assert!(network.forward(&x).is_err());
+        let recipe = Recipe::new().quantize("*", Quantizer::uniform(8));
+        let packed = recipe.apply(&network).unwrap().pack().unwrap();
+        assert!(matches!(packed.forward(&x), Err(Error::Layer { .. })));
+        let fixed = recipe.static_activations(Quantizer::uniform(8)).apply_with(&network, &x);
+        assert!(matches!(fixed, Err(Error::Layer { .. })));
+    }
+}
+
+#[test]
+fn what_could_not_be_read_back_is_not_written() {
+    let file = Scratch::new("unreadable");
+    let mut good = Checkpoint::new();
+    good.insert("w", Quantizer::uniform(8).symmetric().apply(&normal(2, 3, 1)).unwrap());
+    good.save(&file.0).unwrap();
+    for (name, tensor) in [
+        ("__metadata__", Stored::from(normal(1, 2, 1))),
+        ("w.levels", Stored::from(normal(1, 2, 1))),
+        ("w.zero_point", Stored::from(normal(1, 2, 1))),
+        ("w.codes", Stored::from(normal(1, 2, 1))),
+        ("far", Stored::Float(ndarray::arr1(&[1e6f32]).into_dyn(), FloatType::F16)),
+    ] {
+        let mut bad = good.clone();
+        bad.insert(name, tensor);
+        assert!(matches!(bad.save(&file.0), Err(Error::Format { .. })), "{name}");
+        assert_eq!(Checkpoint::load(&file.0).unwrap(), good, "{name}");
+    }
+}

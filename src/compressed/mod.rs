@@ -8,6 +8,8 @@ pub(crate) use structure::{Structure, join};
 
 use std::collections::BTreeMap;
 
+use ndarray::ArrayD;
+
 use structure::Kind;
 
 use crate::{
@@ -16,6 +18,15 @@ use crate::{
     packed::Activations,
     tensor::{Checkpoint, QuantizedTensor, Stored},
 };
+
+/// `branch + input` of a residual, which must be of one shape: nothing is broadcast.
+pub(crate) fn add_residual(branch: ArrayD<f32>, input: &ArrayD<f32>) -> Result<ArrayD<f32>> {
+    if branch.shape() != input.shape() {
+        let (expected, found) = (input.shape().to_vec(), branch.shape().to_vec());
+        return Err(Error::Shape { what: "output of a residual branch", expected, found });
+    }
+    Ok(branch + input)
+}
 
 /// A network at rest: its structure and its tensors, some of them compressed. Saved and loaded whole.
 ///

@@ -3,7 +3,7 @@
 use ndarray::{Array1, ArrayBase, ArrayD, Data as Elements, Dimension, Ix1};
 
 use super::{
-    Compressed, Structure, join,
+    Compressed, Structure, add_residual, join,
     structure::{self, Kind},
 };
 use crate::{
@@ -78,7 +78,7 @@ impl PackedNetwork {
                 Step::Linear(packed) => packed.matmul_last_axis(&x),
                 Step::Conv2d(packed) => packed.forward(&x),
                 Step::Float(layer) => layer.forward(&x),
-                Step::Residual(branch) => branch.run(x.clone()).map(|y| y + &x),
+                Step::Residual(branch) => branch.run(x.clone()).and_then(|y| add_residual(y, &x)),
             };
             x = y.map_err(|e| e.in_layer(name))?;
         }

@@ -85,11 +85,24 @@ fn little_endian<const N: usize, T>(
     Cow::Owned(values.into_iter().flat_map(f).collect())
 }
 
+/// What the parts of a quantized tensor are called, after its name.
+const PARTS: [&str; 4] = [".codes", ".scale", ".zero_point", ".levels"];
+
 /// Writes tensors, with what `header` already tells of the whole.
 pub(crate) fn write(path: &Path, checkpoint: &Checkpoint, mut header: Header) -> Result<()> {
     let format = |problem: String| Error::Format { what: path.display().to_string(), problem };
     let mut blobs = std::collections::BTreeMap::new();
     for (name, tensor) in checkpoint.iter() {
+        if name == "__metadata__" {
+            return Err(format(
+                "a tensor cannot be named `__metadata__`, which the format keeps for itself".to_owned(),
+            ));
+        }
+        // Of the parts of a quantized tensor, also those that this one does not have: a reader would take them for its.
+        let taken = PARTS.iter().map(|part| format!("{name}{part}")).find(|part| checkpoint.tensor(part).is_ok());
+        if let (Stored::Quantized(_), Some(part)) = (tensor, taken) {
+            return Err(format(format!("`{part}` is the name of a part of the quantized `{name}`; rename one")));
+        }
         for (name, blob) in blobs_of(name, tensor).map_err(&format)? {
             if blobs.contains_key(&name) {
                 return Err(format(format!("two tensors would be stored as `{name}`; rename one")));
@@ -112,6 +125,14 @@ fn blobs_of<'a>(name: &str, tensor: &'a Stored) -> Result<Vec<(String, Blob<'a>)
     };
     Ok(match tensor {
         Stored::Float(values, float) => {
+            let narrow = |x: &f32| match float {
+                FloatType::F32 => *x,
+                FloatType::F16 => half::f16::from_f32(*x).to_f32(),
+                FloatType::BF16 => half::bf16::from_f32(*x).to_f32(),
+            };
+            if let Some(x) = values.iter().find(|x| x.is_finite() && !narrow(x).is_finite()) {
+                return Err(format!("{x} in `{name}` is beyond {float:?}; store it as F32"));
+            }
             let (dtype, bytes) = match float {
                 FloatType::F32 => (Dtype::F32, little_endian(values, |x| x.to_le_bytes())),
                 FloatType::F16 => (Dtype::F16, little_endian(values, |x| half::f16::from_f32(*x).to_le_bytes())),
@@ -168,7 +189,7 @@ pub(crate) fn read(path: &Path) -> Result<(Checkpoint, Header)> {
     let mut checkpoint = Checkpoint::new();
     for (name, described) in header.tensors() {
         let mut part = |suffix: &str| parts.remove(format!("{name}{suffix}").as_str());
-        let parts = [part(".codes"), part(".scale"), part(".zero_point"), part(".levels")];
+        let parts = PARTS.map(&mut part);
         let q = quantized(described, parts).map_err(|problem| format(format!("tensor `{name}`: {problem}")))?;
         checkpoint.insert(name, q);
     }

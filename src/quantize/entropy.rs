@@ -3,7 +3,7 @@
 use super::CodeRange;
 
 /// Fewer numbers than this are no population to estimate a distribution from.
-const POPULATION: usize = 1024;
+pub(super) const POPULATION: f64 = 1024.0;
 const BINS: usize = 2048;
 
 /// The magnitude at which to clip (Migacz 2017): among thresholds on the histogram of magnitudes, the one with the least
@@ -11,7 +11,7 @@ const BINS: usize = 2048;
 /// same bins merged into as many as the grid has levels on a side and spread again over P's occupied bins.
 pub(super) fn threshold(values: &[f32], importance: Option<&[f32]>, min: f32, max: f32, codes: CodeRange) -> f32 {
     let largest = min.abs().max(max.abs());
-    if values.len() < POPULATION || largest == 0.0 {
+    if largest == 0.0 {
         return largest;
     }
     let mut histogram = vec![0f64; BINS];

@@ -48,6 +48,30 @@ use crate::{
 ///
 /// The built-in schemes are made by constructors on the trait itself, `Quantizer::uniform(8)`; a scheme of your own
 /// implements [`apply`](Quantizer::apply) and is used exactly as they are.
+///
+/// ```
+/// use tersor::{PackedWeights, QuantizedTensor, Quantizer, Weights, tensor::{Codes, Granularity, Grid}};
+///
+/// /// The sign of every weight, times the largest magnitude.
+/// #[derive(Debug)]
+/// struct Sign;
+///
+/// impl Quantizer for Sign {
+///     fn apply(&self, weights: &dyn Weights) -> tersor::Result<QuantizedTensor> {
+///         let w = weights.values(); // of any layout: iterate, which is row-major
+///         let codes: Vec<u8> = w.iter().map(|x| u8::from(*x >= 0.0)).collect();
+///         let largest = w.iter().fold(f32::MIN_POSITIVE, |largest, x| largest.max(x.abs()));
+///         let levels = ndarray::array![[-1.0, 1.0]];
+///         let grid = Grid::Codebook { levels, scale: vec![largest], granularity: Granularity::Tensor };
+///         QuantizedTensor::new(w.shape(), Codes::pack(1, &codes)?, grid)
+///     }
+/// }
+///
+/// let q = Sign.apply(&ndarray::array![[0.5_f32, -2.0], [1.0, -0.1]])?;
+/// assert_eq!(q.dequantize(), ndarray::array![[2.0, -2.0], [2.0, -2.0]].into_dyn());
+/// assert_eq!(PackedWeights::new(&q)?.matmul(&ndarray::array![[1.0, 1.0]])?, ndarray::array![[0.0, 0.0]]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub trait Quantizer: Debug + Send + Sync {
     /// Quantizes weights: any float array or view, of any rank and layout, or [`Weighted`](crate::tensor::Weighted).
     ///

@@ -34,17 +34,21 @@ pub(super) struct Sample<'a> {
     importance: Option<&'a [f32]>,
     min: f32,
     max: f32,
+    /// How many numbers there are.
+    population: f64,
 }
 
 impl<'a> Sample<'a> {
     pub(super) fn new(values: &'a [f32], importance: Option<&'a [f32]>) -> Self {
         let (min, max) = min_max(values);
-        Sample { values, importance, min, max }
+        // Numbers of which none matters count alike.
+        let importance = importance.filter(|importance| importance.iter().any(|weight| *weight > 0.0));
+        Sample { values, importance, min, max, population: values.len() as f64 }
     }
 
-    /// With the true ends, where `values` are only bins.
-    pub(super) fn with_ends(self, min: f32, max: f32) -> Self {
-        Sample { min, max, ..self }
+    /// With the true ends and the true count, where `values` are only bins.
+    pub(super) fn of_bins(self, min: f32, max: f32, population: u64) -> Self {
+        Sample { min, max, population: population as f64, ..self }
     }
 
     fn importance(&self, index: usize) -> f64 {
@@ -113,7 +117,10 @@ impl Range {
             }
             Range::Mse => least_squared_error(sample, fit)?,
             Range::Entropy => {
-                let a = entropy::threshold(sample.values, sample.importance, min, max, fit.codes);
+                let a = match sample.population < entropy::POPULATION {
+                    true => min.abs().max(max.abs()),
+                    false => entropy::threshold(sample.values, sample.importance, min, max, fit.codes),
+                };
                 (min.max(-a), max.min(a))
             }
             Range::Aciq => aciq(sample, fit),

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, ArrayViewD};
 
 use crate::{
-    compressed::{Compressed, join},
+    compressed::{Compressed, add_residual, join},
     error::{Error, Result},
     nn::{Layer, Network},
     packed::Activations,
@@ -64,7 +64,10 @@ fn observe(
             seen.push((name.clone(), histogram));
         }
         x = match layer {
-            Layer::Residual(residual) => observe(residual.branch(), &name, x.clone(), wanted, seen)? + &x,
+            Layer::Residual(residual) => {
+                let branch = observe(residual.branch(), &name, x.clone(), wanted, seen)?;
+                add_residual(branch, &x).map_err(|e| e.in_layer(&name))?
+            }
             layer => layer.forward(&x).map_err(|e| e.in_layer(&name))?,
         };
     }

@@ -93,6 +93,12 @@ impl QuantizedTensor {
                     length("the zero point", groups, zero_point.len())?;
                 }
                 usable_scale(scale)?;
+                let highest = f64::from(*lowest) + f64::from((1u32 << codes.bits()) - 1);
+                for (group, scale) in scale.iter().enumerate() {
+                    let zero = f64::from(zero_point.get(group).copied().unwrap_or(0));
+                    let far = (f64::from(*lowest) - zero).abs().max((highest - zero).abs());
+                    finite_level(f64::from(*scale) * far)?;
+                }
                 // Bounded so that sums of codes, zero points and lowest code stay in i32.
                 if let Some(far) = zero_point.iter().chain([lowest]).find(|zero| zero.unsigned_abs() > 1 << 24) {
                     let bound = "between -2^24 and 2^24";
@@ -121,7 +127,22 @@ impl QuantizedTensor {
                 }
             }
         }
-        Ok(QuantizedTensor { shape: shape.to_vec(), codes, grid })
+        let tensor = QuantizedTensor { shape: shape.to_vec(), codes, grid };
+        tensor.levels_are_finite().map(|()| tensor)
+    }
+
+    /// Checks that every level in use stays in f32; levels that no code points at may lie beyond.
+    fn levels_are_finite(&self) -> Result<()> {
+        let Grid::Codebook { levels, scale, .. } = &self.grid else { return Ok(()) };
+        let farthest = |numbers: &mut dyn Iterator<Item = &f32>| numbers.fold(0f32, |far, x| far.max(x.abs()));
+        let scale = if scale.is_empty() { 1.0 } else { farthest(&mut scale.iter()) };
+        if (scale * farthest(&mut levels.iter())).is_finite() {
+            return Ok(());
+        }
+        match self.dequantize().iter().find(|x| !x.is_finite()) {
+            Some(level) => finite_level(f64::from(*level)),
+            None => Ok(()),
+        }
     }
 
     /// The shape of the tensor.
@@ -261,6 +282,14 @@ fn length(what: &'static str, expected: usize, found: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::Shape { what, expected: vec![expected], found: vec![found] })
+}
+
+/// A level must stay in f32.
+fn finite_level(level: f64) -> Result<()> {
+    if (level as f32).is_finite() {
+        return Ok(());
+    }
+    Err(Error::Setting { setting: "level", value: level, bound: "within f32; lower the scale" })
 }
 
 fn usable_scale(scale: &[f32]) -> Result<()> {

@@ -130,7 +130,7 @@ impl Observer for Histogram {
         let rule = scheme.rule()?;
         let Some((min, max)) = self.ends else { return Err(Error::Empty { what: "the observer" }) };
         let (centres, counts) = self.occupied();
-        let sample = Sample::new(&centres, Some(&counts)).with_ends(min, max);
+        let sample = Sample::new(&centres, Some(&counts)).of_bins(min, max, self.count());
         let (min, max) = scheme.range_chooser().choose(&sample, rule)?;
         let step = rule.step(min, max)?;
         let grid = Affine::new(vec![step.scale], vec![step.zero], Granularity::Tensor, rule.codes)?;
