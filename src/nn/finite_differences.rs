@@ -61,12 +61,16 @@ fn check(network: &Network, x: &ArrayD<f32>, mode: Mode, random: &mut Random) ->
         let largest = gradient.iter().fold(1.0f64, |largest, g| largest.max(f64::from(g.abs())));
         for (index, slope) in gradient.iter().enumerate() {
             let difference = |by: f32| moved_loss(index, by) - moved_loss(index, -by);
-            let quotient = (8.0 * difference(STEP) - difference(2.0 * STEP)) / f64::from(12.0 * STEP);
-            let error = (quotient - f64::from(*slope)).abs();
+            let quotient = |step: f32| (8.0 * difference(step) - difference(2.0 * step)) / f64::from(12.0 * step);
+            // Where the loss bends sharply (a normalization of numbers that hardly differ), a finer step is needed; a
+            // wrong gradient agrees with none.
+            let agrees = |step: f32| (quotient(step) - f64::from(*slope)).abs() <= 2e-3 * largest;
             prop_assert!(
-                error <= 2e-3 * largest,
-                "{name:?}[{index}] of {:?}: {slope}, quotient {quotient}",
-                network.layers().collect::<Vec<_>>()
+                agrees(STEP) || agrees(STEP / 4.0),
+                "{name:?}[{index}] of {:?}: {slope}, quotients {} and {}",
+                network.layers().collect::<Vec<_>>(),
+                quotient(STEP),
+                quotient(STEP / 4.0)
             );
         }
     }
