@@ -62,7 +62,9 @@ pub mod io;
 mod kernels;
 pub mod nn;
 pub mod packed;
+pub mod prune;
 pub mod quantize;
+mod random;
 pub mod recipe;
 pub mod report;
 #[doc(hidden)]
@@ -72,10 +74,11 @@ pub mod tensor;
 pub use error::{Error, Result};
 pub use kernels::isa::Isa;
 pub use packed::PackedWeights;
+pub use prune::Pruner;
 pub use quantize::Quantizer;
 pub use recipe::Recipe;
 pub use report::Report;
-pub use tensor::{QuantizedTensor, Weights};
+pub use tensor::{Mask, PrunedTensor, QuantizedTensor, Weights};
 
 #[cfg(all(doctest, feature = "io"))]
 #[doc = include_str!("../README.md")]

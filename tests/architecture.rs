@@ -7,14 +7,16 @@ use std::{
 };
 
 /// Room, and the rooms that it may name.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("error", &[]),
     ("sealed", &[]),
+    ("random", &[]),
     ("kernels", &["error"]),
     ("tensor", &["error", "kernels"]),
     ("packed", &["error", "tensor", "kernels"]),
     ("quantize", &["error", "sealed", "tensor", "kernels"]),
-    ("nn", &["error", "kernels"]),
+    ("prune", &["error", "sealed", "random", "tensor", "kernels"]),
+    ("nn", &["error", "random", "tensor", "kernels"]),
     ("compressed", &["error", "tensor", "packed", "nn"]),
     ("recipe", &["error", "tensor", "packed", "quantize", "nn", "compressed"]),
     ("report", &["error", "tensor", "nn", "compressed"]),
@@ -22,11 +24,14 @@ const MAY_USE: [(&str, &[&str]); 11] = [
 ];
 
 /// Names that the crate root re-exports, and the rooms they live in.
-const REEXPORTS: [(&str, &str); 9] = [
+const REEXPORTS: [(&str, &str); 12] = [
     ("Error", "error"),
     ("Result", "error"),
     ("Isa", "kernels"),
     ("Quantizer", "quantize"),
+    ("Pruner", "prune"),
+    ("Mask", "tensor"),
+    ("PrunedTensor", "tensor"),
     ("QuantizedTensor", "tensor"),
     ("Weights", "tensor"),
     ("PackedWeights", "packed"),

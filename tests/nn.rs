@@ -234,8 +234,9 @@ fn an_optimizer_out_of_range_changes_nothing() {
     ];
     for (mut optimizer, named) in optimizers {
         let (rate, mut values) = (optimizer.learning_rate(), [1.0f32]);
-        let error =
-            optimizer.step(rate, &mut [Update { name: "w", values: &mut values, gradient: &[1.0] }]).unwrap_err();
+        let error = optimizer
+            .step(rate, &mut [Update { name: "w", values: &mut values, gradient: &[1.0], mask: None }])
+            .unwrap_err();
         assert!(matches!(error, Error::Setting { setting, .. } if setting == named), "{error}");
         assert_eq!(values, [1.0]);
     }

@@ -93,7 +93,7 @@ impl Optimizer for Adam {
         let decay = if self.decoupled { 0.0 } else { self.weight_decay as f32 };
         let shrink = if self.decoupled { (1.0 - learning_rate * self.weight_decay) as f32 } else { 1.0 };
         let eps = self.eps as f32;
-        for Update { name, values, gradient } in parameters {
+        for Update { name, values, gradient, mask } in parameters {
             let len = gradient.len();
             let moments = state_of(&mut self.states, name, len, || Moments {
                 steps: 0,
@@ -101,6 +101,9 @@ impl Optimizer for Adam {
                 second: vec![0.0; len],
                 largest: vec![0.0; if self.amsgrad { len } else { 0 }],
             });
+            for state in [&mut moments.first, &mut moments.second, &mut moments.largest] {
+                Update::mask_state(*mask, state);
+            }
             moments.steps = moments.steps.saturating_add(1);
             let rate = (learning_rate / (1.0 - self.betas.0.powi(moments.steps))) as f32;
             let root = (1.0 - self.betas.1.powi(moments.steps)).sqrt() as f32;

@@ -6,7 +6,6 @@ use super::{
     dense::{array, row_major, samples_per_piece, slice, sum_over_samples},
     layer::{Backward, OwnArray, OwnArrayMut, Role},
     product::{add_product, matrix},
-    random::Random,
     shape::{Size2d, at_least_one, elements, expect_finite, expect_images, expect_shape, expect_windows},
 };
 use crate::{
@@ -15,6 +14,8 @@ use crate::{
         im2col::{Windows, col2im, im2col},
         parallel,
     },
+    random::Random,
+    tensor::Mask,
 };
 
 /// A convolution (cross-correlation, as everywhere in deep learning) over (batch, channels, height, width).
@@ -47,6 +48,8 @@ pub struct Conv2d {
     kernel: [usize; 2],
     weight: Array4<f32>,
     bias: Option<Array1<f32>>,
+    /// What of the weight is kept; the rest is zero and stays so in training.
+    pub(super) mask: Option<Mask>,
 }
 
 impl Conv2d {
@@ -62,6 +65,7 @@ impl Conv2d {
             kernel: kernel.into().0,
             weight: Array4::zeros([0; 4]),
             bias: Some(Array1::zeros(0)),
+            mask: None,
         }
     }
 

@@ -2,11 +2,11 @@
 
 use ndarray::ArrayD;
 
-use super::{
-    dense::for_each_sample,
+use super::dense::for_each_sample;
+use crate::{
+    Error, Result,
     random::{Random, derive},
 };
-use crate::{Error, Result};
 
 /// Dropout (Srivastava et al. 2014): in training every element is 0 with probability `p`, and `1 / (1 - p)` times
 /// itself otherwise; in evaluation nothing happens.

@@ -4,10 +4,8 @@
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 
-use super::{
-    AvgPool2d, Builder, Conv2d, Layer, LayerNorm, MaxPool2d, Mode, Network,
-    random::{Random, derive},
-};
+use super::{AvgPool2d, Builder, Conv2d, Layer, LayerNorm, MaxPool2d, Mode, Network};
+use crate::random::{Random, derive};
 
 /// Distance between the points; a power of two, so that moving a value there and back is exact enough.
 const STEP: f32 = 1.0 / 128.0;

@@ -11,12 +11,11 @@ use super::{
     layer_norm::LayerNorm,
     linear::Linear,
     pool::{self, AvgPool2d, MaxPool2d},
-    random::Random,
     residual::Residual,
     softmax,
     trace::{Mode, Saved},
 };
-use crate::{Error, Result, nn::shape::elements};
+use crate::{Error, Result, nn::shape::elements, random::Random};
 
 /// A layer of a network. Inputs are batches: their first axis counts samples.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,10 +6,9 @@ use super::{
     dense::{array, row_major, slice},
     layer::{Backward, OwnArray, OwnArrayMut, Role},
     product::{add_product, matrix},
-    random::Random,
     shape::{at_least_one, elements, expect_finite, expect_shape},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, random::Random, tensor::Mask};
 
 /// A fully connected layer, `y = x Wᵀ + b` along the last axis of `x`; `W` is (out, in), `b` is (out).
 ///
@@ -20,12 +19,14 @@ pub struct Linear {
     out_features: usize,
     weight: Array2<f32>,
     bias: Option<Array1<f32>>,
+    /// What of the weight is kept; the rest is zero and stays so in training.
+    pub(super) mask: Option<Mask>,
 }
 
 impl Linear {
     /// A layer with a bias; its arrays are drawn when the network is built.
     pub fn new(in_features: usize, out_features: usize) -> Linear {
-        Linear { in_features, out_features, weight: Array2::zeros((0, 0)), bias: Some(Array1::zeros(0)) }
+        Linear { in_features, out_features, weight: Array2::zeros((0, 0)), bias: Some(Array1::zeros(0)), mask: None }
     }
 
     /// Takes the bias away.
@@ -45,7 +46,8 @@ impl Linear {
         if let Some(bias) = &bias {
             expect_finite("bias of a linear layer", bias)?;
         }
-        let linear = Linear { in_features, out_features, weight: row_major(weight), bias: bias.map(row_major) };
+        let linear =
+            Linear { in_features, out_features, weight: row_major(weight), bias: bias.map(row_major), mask: None };
         linear.check().map(|()| linear)
     }
 

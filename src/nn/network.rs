@@ -9,11 +9,10 @@ use super::{
     dense::row_major,
     known::Known,
     layer::{Backward, Layer, foreign_trace},
-    random::derive,
     shape::{expect_finite, expect_shape},
     trace::{Gradients, Mode, Saved, Step, Trace},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, random::derive};
 
 /// A trainable network: named layers in order, of which a [`Residual`](super::Residual) holds a network of its own.
 ///

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Debug};
 
-use crate::{Error, Result};
+use crate::{Error, Result, tensor::Mask};
 
 /// One parameter in a step: its values, to be changed, and their gradient, both row-major and equally long.
 #[derive(Debug)]
@@ -11,12 +11,23 @@ pub struct Update<'a> {
     pub name: &'a str,
     /// The values.
     pub values: &'a mut [f32],
-    /// The gradient of the loss.
+    /// The gradient of the loss; zero where the mask removes.
     pub gradient: &'a [f32],
+    /// What of a pruned parameter is kept. The rest is zero before and after the step, whatever the optimizer does; its
+    /// state should be zero there as well, so that a weight that comes back starts anew.
+    pub mask: Option<&'a Mask>,
 }
 
-/// An optimizer. One written outside this crate is used exactly as those within; one that wraps another can, say, keep
-/// pruned weights at zero.
+impl Update<'_> {
+    /// Forgets the state of what is removed.
+    pub(super) fn mask_state(mask: Option<&Mask>, state: &mut [f32]) {
+        if let Some(mask) = mask {
+            mask.apply_to_slice(state);
+        }
+    }
+}
+
+/// An optimizer. One written outside this crate is used exactly as those within.
 pub trait Optimizer: Debug + Send {
     /// The learning rate it was made with, from which a [`Schedule`](super::Schedule) starts.
     fn learning_rate(&self) -> f64;

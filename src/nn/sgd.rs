@@ -75,7 +75,7 @@ impl Optimizer for Sgd {
         self.check(learning_rate)?;
         let (rate, decay) = (learning_rate as f32, self.weight_decay as f32);
         let (momentum, share) = (self.momentum as f32, (1.0 - self.dampening) as f32);
-        for Update { name, values, gradient } in parameters {
+        for Update { name, values, gradient, mask } in parameters {
             let pairs = values.iter_mut().zip(*gradient);
             if momentum == 0.0 {
                 pairs.for_each(|(w, g)| *w -= rate * (g + decay * *w));
@@ -86,6 +86,7 @@ impl Optimizer for Sgd {
                 first = true;
                 vec![0.0; gradient.len()]
             });
+            Update::mask_state(*mask, buffer);
             // The buffer is still 0 the first time, so only the share differs.
             let share = if first { 1.0 } else { share };
             for ((w, g), b) in pairs.zip(buffer) {

@@ -1,5 +1,7 @@
 //! A network's arrays by name.
 
+use std::collections::HashMap;
+
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, ArrayViewMutD, Data, Dimension};
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
     layer::{Layer, Role},
     shape::{expect_finite, expect_shape},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, tensor::Mask};
 
 impl Network {
     /// Everything that gradients train, by full name, in order.
@@ -39,7 +41,8 @@ impl Network {
         found.map(|(_, array)| array).ok_or_else(|| self.unknown(name))
     }
 
-    /// Replaces the parameter or running statistic of this full name by values of the same shape.
+    /// Replaces the parameter or running statistic of this full name by values of the same shape; what a mask of it
+    /// removes stays zero.
     ///
     /// # Errors
     /// [`Error::UnknownName`], [`Error::Shape`], [`Error::NotFinite`]; the network is then unchanged.
@@ -56,10 +59,11 @@ impl Network {
                 array.assign(&values.view().into_dyn());
             }
         }
+        self.apply_masks();
         Ok(())
     }
 
-    /// One step of an optimizer.
+    /// One step of an optimizer. Where a weight has a mask, gradient and result are zero where it removes.
     ///
     /// # Errors
     /// [`Error::UnknownName`] or [`Error::Shape`] for gradients that are not this network's, in its order, and what
@@ -78,17 +82,35 @@ impl Network {
             }
             expect_shape("the gradient", parameter.shape(), gradient.shape())?;
         }
-        let gradients: Vec<_> = gradients.iter().map(|(_, gradient)| gradient.as_standard_layout()).collect();
+        let masks: HashMap<String, Mask> = self.masks().into_iter().map(|(name, mask)| (name, mask.clone())).collect();
+        let gradients: Vec<_> = gradients
+            .iter()
+            .map(|(name, gradient)| match masks.get(name) {
+                Some(mask) => {
+                    let mut gradient = gradient.as_standard_layout().into_owned();
+                    mask.apply_to_slice(gradient.as_slice_mut().expect("row-major"));
+                    gradient.into()
+                }
+                None => gradient.as_standard_layout(),
+            })
+            .collect();
         let mut parameters = self.parameters_mut();
         let pairs = parameters.iter_mut().zip(&gradients);
         let mut updates: Vec<_> = pairs
             .map(|((name, values), gradient)| Update {
-                name,
                 values: values.as_slice_mut().expect("row-major"),
                 gradient: gradient.as_slice().expect("row-major"),
+                mask: masks.get(name.as_str()),
+                name,
             })
             .collect();
-        optimizer.step(learning_rate, &mut updates)
+        optimizer.step(learning_rate, &mut updates)?;
+        for Update { values, mask, .. } in updates {
+            if let Some(mask) = mask {
+                mask.apply_to_slice(values);
+            }
+        }
+        Ok(())
     }
 
     fn arrays(&self) -> Vec<(String, Role, ArrayViewD<'_, f32>)> {

@@ -2,8 +2,8 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::{batch_norm2d::Statistics, random::derive};
-use crate::{Error, Result};
+use super::batch_norm2d::Statistics;
+use crate::{Error, Result, random::derive};
 
 /// What a forward pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use super::{CrossEntropy, Data, Loss, Mode, Network, Optimizer, Schedule, random::derive, shape::at_least_one};
-use crate::{Error, Result};
+use super::{Callback, CrossEntropy, Data, Loss, Mode, Network, Optimizer, Schedule, shape::at_least_one};
+use crate::{Error, Result, random::derive};
 
 /// A training: batches in a new random order every epoch, the loss's gradient, a step of the optimizer.
 ///
@@ -121,6 +121,33 @@ impl Training {
         optimizer: &mut dyn Optimizer,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<History> {
+        self.train_with(network, data, optimizer, &mut (), progress)
+    }
+
+    /// As [`train`](Training::train), with something that takes part in it.
+    ///
+    /// ```
+    /// # use ndarray::Array2;
+    /// use tersor::nn::{Adam, Callback, Data, Network, Training};
+    /// # let data = Data::classes(Array2::<f32>::eye(4), [0, 1, 0, 1])?;
+    /// # let mut network = Network::builder(1).linear(4, 2).build()?;
+    /// # let (mut first, mut second) = ((), ());
+    /// let mut both: [&mut dyn Callback; 2] = [&mut first, &mut second];
+    /// let go_on = &mut |_: &_| std::ops::ControlFlow::Continue(());
+    /// Training::new(2).train_with(&mut network, &data, &mut Adam::new(1e-3), &mut both[..], go_on)?;
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`train`](Training::train), and those of the callback.
+    pub fn train_with<C: Callback + ?Sized>(
+        &self,
+        network: &mut Network,
+        data: &Data,
+        optimizer: &mut dyn Optimizer,
+        callback: &mut C,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<History> {
         at_least_one("epochs", self.epochs)?;
         at_least_one("batch_size", self.batch_size)?;
         self.schedule.check()?;
@@ -128,6 +155,7 @@ impl Training {
 
         let batches = data.len().div_ceil(self.batch_size);
         let total = self.epochs.saturating_mul(batches);
+        callback.start(network, total)?;
         let mut sound = Snapshot::default();
         let mut losses = Vec::new();
         let mut done = 0;
@@ -145,13 +173,15 @@ impl Training {
                     return Err(Error::Diverged { loss, epoch });
                 }
                 sound.take(network);
-                let (_, gradients) = network.propagate(&trace, gradient, false)?;
+                let at = Progress { epoch, epochs: self.epochs, batch, batches, loss, learning_rate };
+                let (_, mut gradients) = network.propagate(&trace, gradient, false)?;
+                callback.before_step(&at, network, &mut gradients)?;
                 network.update(optimizer, learning_rate, &gradients)?;
                 network.update_statistics(&trace)?;
+                callback.after_step(&at, network)?;
                 done += 1;
                 sum += loss * samples as f64;
-                let (epochs, batches) = (self.epochs, batches);
-                if progress(&Progress { epoch, epochs, batch, batches, loss, learning_rate }).is_break() {
+                if progress(&at).is_break() {
                     return Err(Error::Cancelled { done, total });
                 }
             }
@@ -162,7 +192,20 @@ impl Training {
             sound.restore(network);
             return Err(Error::Diverged { loss: f64::NAN, epoch: self.epochs - 1 });
         }
+        callback.finish(network)?;
         Ok(History { losses })
+    }
+}
+
+impl Progress {
+    /// The step within the training, counted from 0.
+    pub fn step(&self) -> usize {
+        self.epoch * self.batches + self.batch
+    }
+
+    /// Steps in all.
+    pub fn steps(&self) -> usize {
+        self.epochs * self.batches
     }
 }
 
@@ -182,6 +225,7 @@ impl Snapshot {
         for (_, _, mut array) in network.arrays_mut() {
             array.iter_mut().zip(values.by_ref()).for_each(|(to, from)| *to = *from);
         }
+        network.apply_masks(); // which may have come after the copy
     }
 }
 
@@ -331,7 +375,7 @@ mod tests {
         let mut adam = Adam::new(0.1);
         let mut step = |values: &mut [f32]| {
             let gradient = vec![1.0; values.len()];
-            adam.step(0.1, &mut [Update { name: "w", values, gradient: &gradient }]).unwrap();
+            adam.step(0.1, &mut [Update { name: "w", values, gradient: &gradient, mask: None }]).unwrap();
         };
         let (mut three, mut two) = ([0.0; 3], [0.0; 2]);
         step(&mut three);

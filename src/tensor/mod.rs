@@ -4,7 +4,10 @@ mod checkpoint;
 mod codes;
 mod distortion;
 mod granularity;
+mod mask;
+mod pruned;
 mod quantized;
+mod statistic;
 mod weights;
 
 pub use checkpoint::{Checkpoint, FloatType, Stored};
@@ -14,6 +17,9 @@ pub use granularity::Granularity;
 pub(crate) use granularity::Groups;
 #[cfg(feature = "io")]
 pub(crate) use granularity::elements;
+pub use mask::Mask;
+pub use pruned::PrunedTensor;
 pub use quantized::{Grid, QuantizedTensor};
+pub use statistic::{Observed, Statistic};
 pub(crate) use weights::Dense;
 pub use weights::{Element, Weighted, Weights};

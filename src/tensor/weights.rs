@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
+use super::{Mask, Statistic};
 use crate::error::{Error, Result};
 
 /// A floating-point type that weights come in: `f32` (borrowed), `f64`, `f16` or `bf16` (converted once).
@@ -57,6 +58,17 @@ pub trait Weights {
     fn importance(&self) -> Option<ArrayViewD<'_, f32>> {
         None
     }
+
+    /// What was removed before, in the same shape; `None`: nothing. Pruners remove more; quantizers keep it at zero.
+    fn mask(&self) -> Option<&Mask> {
+        None
+    }
+
+    /// What data told about each number, in the same shape, if it was gathered: see [`Observed`](super::Observed).
+    fn statistic(&self, which: Statistic) -> Option<ArrayViewD<'_, f32>> {
+        let _ = which;
+        None
+    }
 }
 
 impl<A: Element, S: Data<Elem = A>, D: Dimension> Weights for ArrayBase<S, D> {
@@ -94,6 +106,14 @@ impl<W: Weights + ?Sized> Weights for Weighted<'_, W> {
 
     fn importance(&self) -> Option<ArrayViewD<'_, f32>> {
         Some(self.importance.view())
+    }
+
+    fn mask(&self) -> Option<&Mask> {
+        self.weights.mask()
+    }
+
+    fn statistic(&self, which: Statistic) -> Option<ArrayViewD<'_, f32>> {
+        self.weights.statistic(which)
     }
 }
 

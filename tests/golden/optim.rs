@@ -35,7 +35,7 @@ fn check_optimizer(case: &Case) {
     let mut trajectory: Vec<ArrayD<f64>> = Vec::new();
     for gradient in case.input("grads").outer_iter() {
         let (values_slice, gradient) = (values.as_slice_mut().unwrap(), gradient.to_slice().unwrap());
-        optimizer.step(rate, &mut [Update { name: "0.weight", values: values_slice, gradient }]).unwrap();
+        optimizer.step(rate, &mut [Update { name: "0.weight", values: values_slice, gradient, mask: None }]).unwrap();
         trajectory.push(values.mapv(f64::from));
     }
     let views: Vec<_> = trajectory.iter().map(|values| values.view()).collect();

@@ -7,20 +7,20 @@ use rand_xoshiro::{
 
 /// One stream.
 #[derive(Debug)]
-pub(super) struct Random(Xoshiro256PlusPlus);
+pub(crate) struct Random(Xoshiro256PlusPlus);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
     /// Uniform in [0, 1), a multiple of 2^-24.
-    pub(super) fn uniform(&mut self) -> f32 {
+    pub(crate) fn uniform(&mut self) -> f32 {
         (self.0.next_u64() >> 40) as f32 / (1u32 << 24) as f32
     }
 
     /// Uniform in ±bound.
-    pub(super) fn within(&mut self, bound: f32) -> f32 {
+    pub(crate) fn within(&mut self, bound: f32) -> f32 {
         (2.0 * self.uniform() - 1.0) * bound
     }
 
@@ -30,7 +30,7 @@ impl Random {
     }
 
     /// Fisher and Yates.
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
@@ -38,7 +38,7 @@ impl Random {
 }
 
 /// The seed of stream `index` under `seed` (splitmix64's finalizer), so that no stream depends on another's length.
-pub(super) fn derive(seed: u64, index: usize) -> u64 {
+pub(crate) fn derive(seed: u64, index: usize) -> u64 {
     let mut z = seed.wrapping_add((index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,0 +1,231 @@
+//! A score, a pattern and an amount: the pruner behind every constructor.
+
+use std::fmt;
+
+use ndarray::Axis;
+
+use super::{
+    Amount, Pattern, Pruner, Score, Units,
+    pattern::{matrix, write_pattern},
+    select::{remove_least, remove_least_of_groups},
+};
+use crate::{
+    error::{Error, Result},
+    tensor::{Dense, Mask, PrunedTensor, Weights},
+};
+
+/// Removes what a [`Score`] ranks least, in units of a [`Pattern`].
+///
+/// | setting | default | range |
+/// |---|---|---|
+/// | amount (in the constructor) | - | a fraction 0 to 1, a count, or [`Amount::Below`] |
+/// | pattern | single elements | [`structured`](Ranked::structured), [`block`](Ranked::block), [`n_of_m`](Ranked::n_of_m) |
+/// | the amount's whole | the tensor | [`of_remaining`](Ranked::of_remaining): what was not removed before |
+///
+/// Between equal scores the lower index goes first. What was removed before ([`Weights::mask`]) stays removed: it
+/// counts towards an amount of the whole, and goes first.
+#[derive(Clone, PartialEq)]
+pub struct Ranked<S> {
+    pub(super) score: S,
+    ranking: Ranking,
+}
+
+/// How a ranking becomes a mask.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranking {
+    /// What is removed whole.
+    pub pattern: Pattern,
+    /// How much.
+    pub amount: Amount,
+    /// Whether the amount is of what is left, not of the whole.
+    pub of_remaining: bool,
+}
+
+impl<S: fmt::Debug> fmt::Debug for Ranked<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A score prints as the call that makes it, with `_` for the amount: `random(_, 7)`.
+        let score = format!("{:?}", self.score);
+        let amount = format!("({:?}", self.ranking.amount);
+        if score.contains("(_") {
+            f.write_str(&score.replacen("(_", &amount, 1))?
+        } else {
+            write!(f, "{score}{amount})")?
+        }
+        write_pattern(self.ranking.pattern, f)?;
+        if self.ranking.of_remaining { write!(f, ".of_remaining()") } else { Ok(()) }
+    }
+}
+
+impl<S: Score> Ranked<S> {
+    /// Removes so much of what this score ranks least.
+    pub fn new(score: S, amount: impl Into<Amount>) -> Ranked<S> {
+        let amount = amount.into();
+        Ranked { score, ranking: Ranking { pattern: Pattern::Element, amount, of_remaining: false } }
+    }
+
+    /// Removes whole indices along an axis: `Axis(0)` are output channels.
+    pub fn structured(self, axis: Axis) -> Ranked<S> {
+        self.pattern(Pattern::Structured(axis))
+    }
+
+    /// Removes whole blocks of so many rows and columns.
+    pub fn block(self, rows: usize, columns: usize) -> Ranked<S> {
+        self.pattern(Pattern::Block { rows, columns })
+    }
+
+    /// Keeps `n` of every `m` consecutive columns. The pattern fixes the sparsity, `1 - n/m`: another amount is an error.
+    pub fn n_of_m(self, n: usize, m: usize) -> Ranked<S> {
+        self.pattern(Pattern::NOfM { n, m })
+    }
+
+    /// Sets what is removed whole.
+    pub fn pattern(mut self, pattern: Pattern) -> Ranked<S> {
+        self.ranking.pattern = pattern;
+        self
+    }
+
+    /// Takes the amount as one of what is left of a tensor pruned before, as PyTorch's iterative pruning does.
+    pub fn of_remaining(mut self) -> Ranked<S> {
+        self.ranking.of_remaining = true;
+        self
+    }
+
+    /// Prunes several tensors by one ranking over all of them (global pruning): the amount is of all together.
+    ///
+    /// # Errors
+    /// As [`apply`](Pruner::apply); [`Error::Conflict`] for `N:M`, which decides group by group.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use tersor::Pruner;
+    ///
+    /// let (small, large) = (array![0.1_f32, 0.2, 0.3], array![[1.0_f32, 2.0, 3.0]]);
+    /// let pruned = Pruner::magnitude(0.5).apply_together(&[&small, &large])?;
+    /// assert_eq!((pruned[0].mask().kept(), pruned[1].mask().kept()), (0, 3));
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn apply_together(&self, tensors: &[&dyn Weights]) -> Result<Vec<PrunedTensor>> {
+        self.ranking.masks(&self.score, tensors)?.into_iter().zip(tensors).map(|(mask, w)| pruned(*w, mask)).collect()
+    }
+}
+
+impl<S: Score> Pruner for Ranked<S> {
+    fn apply(&self, weights: &dyn Weights) -> Result<PrunedTensor> {
+        pruned(weights, self.ranking.mask(&self.score, weights)?)
+    }
+
+    fn ranking(&self) -> Option<(&dyn Score, Ranking)> {
+        Some((&self.score, self.ranking))
+    }
+}
+
+fn pruned(weights: &dyn Weights, mask: Mask) -> Result<PrunedTensor> {
+    PrunedTensor::new(weights.values().into_owned(), mask)
+}
+
+/// A tensor's units, ranked.
+struct Candidate {
+    units: Units,
+    scores: Vec<f64>,
+    /// Whether anything of the unit is left.
+    alive: Vec<bool>,
+    before: Mask,
+}
+
+impl Ranking {
+    /// The mask of one tensor.
+    ///
+    /// # Errors
+    /// As [`Pruner::apply`].
+    pub fn mask(&self, score: &dyn Score, weights: &dyn Weights) -> Result<Mask> {
+        self.check()?;
+        let candidate = self.candidate(score, weights)?;
+        let Pattern::NOfM { n, m } = self.pattern else { return Ok(self.cut(vec![candidate])?.remove(0)) };
+        self.check_amount(n, m, &candidate.before)?;
+        let Candidate { scores, alive, before, .. } = candidate;
+        let removed = remove_least_of_groups(&scores, &alive, matrix(before.shape()).1, (n, m));
+        Ok(Mask::build(before.shape(), |index| !removed[index]))
+    }
+
+    /// The masks of several tensors, ranked as one.
+    ///
+    /// # Errors
+    /// As [`Ranked::apply_together`].
+    pub fn masks(&self, score: &dyn Score, tensors: &[&dyn Weights]) -> Result<Vec<Mask>> {
+        self.check()?;
+        if let Pattern::NOfM { .. } = self.pattern {
+            return Err(Error::Conflict {
+                what: "n_of_m keeps as many in every group, whatever the other tensors hold".into(),
+                remedy: "prune tensor by tensor",
+            });
+        }
+        self.cut(tensors.iter().map(|weights| self.candidate(score, *weights)).collect::<Result<_>>()?)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.amount.validate()?;
+        self.pattern.validate()
+    }
+
+    fn candidate(&self, score: &dyn Score, weights: &dyn Weights) -> Result<Candidate> {
+        let dense = Dense::new(weights)?;
+        let shape = dense.shape();
+        let units = self.pattern.units(shape)?;
+        let scores = score.units(weights, &units)?;
+        if scores.len() != units.count() {
+            return Err(Error::Shape { what: "the scores", expected: vec![units.count()], found: vec![scores.len()] });
+        }
+        if let Some(index) = scores.iter().position(|score| score.is_nan()) {
+            return Err(Error::NotFinite { what: "the scores", index, value: f64::NAN });
+        }
+        let before = match weights.mask() {
+            Some(mask) => mask.expect_shape("the weights", shape).map(|()| mask.clone())?,
+            None => Mask::build(shape, |_| true),
+        };
+        let alive = units.fold(false, |alive, element| *alive |= before.is_kept(element));
+        Ok(Candidate { units, scores, alive, before })
+    }
+
+    /// Removes the least of all candidates together.
+    fn cut(&self, candidates: Vec<Candidate>) -> Result<Vec<Mask>> {
+        let scores: Vec<f64> = candidates.iter().flat_map(|candidate| &candidate.scores).copied().collect();
+        let alive: Vec<bool> = candidates.iter().flat_map(|candidate| &candidate.alive).copied().collect();
+        let living = alive.iter().filter(|alive| **alive).count();
+        let dead = scores.len() - living;
+        let removed = match (self.amount.of(if self.of_remaining { living } else { scores.len() })?, self.amount) {
+            (Some(count), _) if self.of_remaining => remove_least(&scores, &alive, dead + count),
+            (Some(count), _) => remove_least(&scores, &alive, count.max(dead)),
+            (None, Amount::Below(threshold)) => {
+                scores.iter().zip(&alive).map(|(score, alive)| !alive || *score < threshold).collect()
+            }
+            (None, _) => vec![false; scores.len()],
+        };
+        let mut start = 0;
+        let masks = candidates.into_iter().map(|Candidate { units, before, .. }| {
+            let removed = &removed[start..start + units.count()];
+            start += units.count();
+            Mask::build(before.shape(), |index| before.is_kept(index) && !removed[units.unit_of(index)])
+        });
+        Ok(masks.collect())
+    }
+
+    /// The amount says what the pattern says.
+    fn check_amount(&self, n: usize, m: usize, before: &Mask) -> Result<()> {
+        let (rows, columns) = matrix(before.shape());
+        let kept = rows * (columns / m * n + (columns % m).min(n));
+        let agrees = match self.amount {
+            Amount::Fraction(fraction) => (fraction - (1.0 - n as f64 / m as f64)).abs() < 1e-6,
+            Amount::Count(count) => count == before.len() - kept,
+            Amount::Below(_) => false,
+        };
+        if agrees && !self.of_remaining {
+            return Ok(());
+        }
+        let amount = self.amount;
+        let asked = if self.of_remaining { format!("{amount:?} of what is left") } else { format!("{amount:?}") };
+        Err(Error::Conflict {
+            what: format!("{n} of {m} removes {:?}, but {asked} is asked for", 1.0 - n as f64 / m as f64),
+            remedy: "ask for what the pattern removes",
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! What ranks the elements of a tensor: the least goes first.
+
+use std::fmt::Debug;
+
+use ndarray::ArrayD;
+
+use super::Units;
+use crate::{
+    error::{Error, Result},
+    tensor::{Dense, Statistic, Weights},
+};
+
+/// A ranking of a tensor's elements, the least first to go. One written outside this crate works with every pattern,
+/// amount and schedule.
+///
+/// ```
+/// use ndarray::{ArrayD, Axis, array};
+/// use tersor::{Pruner, Result, Weights, prune::{Ranked, Score}};
+///
+/// /// Keeps what is positive.
+/// #[derive(Debug)]
+/// struct Signed;
+///
+/// impl Score for Signed {
+///     fn elements(&self, weights: &dyn Weights) -> Result<ArrayD<f32>> {
+///         Ok(weights.values().into_owned())
+///     }
+/// }
+///
+/// let weights = array![[1.0_f32, -5.0], [0.5, 2.0]];
+/// let pruned = Ranked::new(Signed, 0.5).apply(&weights)?;
+/// assert_eq!(pruned.values(), array![[1.0, 0.0], [0.0, 2.0]].into_dyn());
+/// let pruned = Ranked::new(Signed, 0.5).structured(Axis(0)).apply(&weights)?; // rows by their mean
+/// assert_eq!(pruned.values(), array![[0.0, 0.0], [0.5, 2.0]].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
+pub trait Score: Debug + Send + Sync {
+    /// A number for every element, in the shape of the weights; none may be NaN.
+    ///
+    /// # Errors
+    /// What the score finds wrong with its settings or the weights.
+    fn elements(&self, weights: &dyn Weights) -> Result<ArrayD<f32>>;
+
+    /// A number for every unit of elements that go together: by default the mean of their elements'.
+    ///
+    /// # Errors
+    /// As [`elements`](Score::elements).
+    fn units(&self, weights: &dyn Weights, units: &Units) -> Result<Vec<f64>> {
+        let scores = self.elements(weights)?;
+        let scores = scores.as_standard_layout();
+        let scores = scores.as_slice().unwrap_or_default();
+        if scores.len() != units.len() {
+            return Err(Error::Shape { what: "the scores", expected: vec![units.len()], found: vec![scores.len()] });
+        }
+        Ok(units.mean(|element| f64::from(scores[element])))
+    }
+
+    /// The statistic that it reads; `None`, the default, for a score of the numbers alone.
+    fn needs(&self) -> Option<Statistic> {
+        None
+    }
+
+    /// Rounds in which the amount is best reached, the statistic gathered anew in each: 1 by default.
+    fn rounds(&self) -> usize {
+        1
+    }
+}
+
+/// The statistic that a score needs, row-major, checked; `scheme` is the constructor's name.
+pub(super) fn statistic(weights: &dyn Weights, which: Statistic, scheme: &'static str) -> Result<Vec<f32>> {
+    let Some(values) = weights.statistic(which) else { return Err(Error::NeedsCalibration { scheme }) };
+    let shape = weights.values().shape().to_vec();
+    if values.shape() != shape {
+        return Err(Error::Shape { what: which.name(), expected: shape, found: values.shape().to_vec() });
+    }
+    Ok(Dense::named(which.name(), &values)?.values().to_vec())
+}
