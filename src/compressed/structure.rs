@@ -4,7 +4,10 @@ use ndarray::{ArrayD, Ix1, Ix2, Ix4};
 
 use crate::{
     error::{Error, Result},
-    nn::{AvgPool2d, BatchNorm2d, Conv2d, Dropout, GeluForm, Layer, LayerNorm, Linear, MaxPool2d, Network, Residual},
+    nn::{
+        Attention, AvgPool2d, BatchNorm2d, Conv2d, Dropout, GeluForm, Layer, LayerNorm, Linear, MaxPool2d, Network,
+        Residual,
+    },
 };
 
 /// One layer's kind and settings; its arrays are tensors named after the layer.
@@ -12,6 +15,7 @@ use crate::{
 #[cfg_attr(feature = "io", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub(crate) enum Kind {
     Linear { bias: bool },
+    Attention { heads: usize, bias: bool, causal: bool },
     Conv2d { stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], groups: usize, bias: bool },
     BatchNorm2d { eps: f64, momentum: f64 },
     LayerNorm { eps: f64 },
@@ -47,6 +51,11 @@ pub(crate) fn structure(network: &Network) -> Result<Structure> {
 fn kind(layer: &Layer) -> Result<Kind> {
     Ok(match layer {
         Layer::Linear(linear) => Kind::Linear { bias: linear.bias().is_some() },
+        Layer::Attention(attention) => Kind::Attention {
+            heads: attention.heads,
+            bias: attention.query().bias().is_some(),
+            causal: attention.causal,
+        },
         Layer::Conv2d(conv) => Kind::Conv2d {
             stride: conv.stride,
             padding: conv.padding,
@@ -82,6 +91,20 @@ pub(crate) fn layer(kind: &Kind, name: &str, tensor: &dyn Fn(&str) -> Result<Arr
         Kind::Linear { bias: has } => {
             let weight = of_rank::<Ix2>("a linear weight", "2", array("weight")?)?;
             Layer::Linear(Linear::from_arrays(weight, bias(*has)?).map_err(|e| e.in_layer(name))?)
+        }
+        Kind::Attention { heads, bias: has, causal } => {
+            let each = |own: &str| Attention::PARTS.map(|part| array(&join(part, own)));
+            let [q, k, v, o] = each("weight").map(|weight| of_rank::<Ix2>("an attention weight", "2", weight?));
+            let weights = [q?, k?, v?, o?];
+            let biases = if *has {
+                let [q, k, v, o] = each("bias").map(|bias| of_rank::<Ix1>("an attention bias", "1", bias?));
+                Some([q?, k?, v?, o?])
+            } else {
+                None
+            };
+            let mut attention = Attention::from_arrays(*heads, weights, biases).map_err(|e| e.in_layer(name))?;
+            attention.causal = *causal;
+            Layer::Attention(attention)
         }
         Kind::Conv2d { stride, padding, dilation, groups, bias: has } => {
             let weight = of_rank::<Ix4>("a convolution weight", "4", array("weight")?)?;

@@ -8,6 +8,7 @@
 
 mod activation;
 mod adam;
+mod attention;
 mod batch_norm2d;
 mod builder;
 mod callback;
@@ -28,6 +29,7 @@ mod optimizer;
 mod pool;
 mod product;
 mod residual;
+mod scaled_dot_product;
 mod schedule;
 mod sgd;
 mod shape;
@@ -38,6 +40,7 @@ mod training;
 
 pub use activation::GeluForm;
 pub use adam::{Adam, AdamW};
+pub use attention::Attention;
 pub use batch_norm2d::BatchNorm2d;
 pub use builder::Builder;
 pub use callback::Callback;
@@ -52,6 +55,7 @@ pub use network::Network;
 pub use optimizer::{Optimizer, Update};
 pub use pool::{AvgPool2d, MaxPool2d};
 pub use residual::Residual;
+pub(crate) use scaled_dot_product::{ScaledDotProduct, expect_sequences};
 pub use schedule::Schedule;
 pub use sgd::Sgd;
 pub use shape::Size2d;
