@@ -6,11 +6,11 @@ mod common;
 use std::{fs, path::PathBuf};
 
 use common::normal;
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayD, Axis};
 use tersor::{
     Error, Quantizer, Recipe, Report,
     compressed::Compressed,
-    nn::{Conv2d, Network},
+    nn::{Attention, Conv2d, Layer, Mode, Network},
     packed::Activations,
     quantize::{Convention, Range, ZeroInRange},
     tensor::{Checkpoint, FloatType, Stored},
@@ -51,6 +51,22 @@ fn convolutional() -> Network {
         .unwrap()
 }
 
+fn transformer() -> Network {
+    Network::builder(5)
+        .linear(6, 8)
+        .residual(|branch| branch.layer_norm(8).attention(8, 2).named("attn"))
+        .named("first")
+        .residual(|branch| branch.layer_norm(8).linear(8, 24).gelu().linear(24, 8))
+        .residual(|branch| branch.layer(Attention::new(8, 3).head_dim(4).causal().without_bias()))
+        .linear(8, 3)
+        .build()
+        .unwrap()
+}
+
+fn sequences() -> ArrayD<f32> {
+    normal(4, 5 * 6, 3).into_shape_with_order((4, 5, 6)).unwrap().into_dyn()
+}
+
 #[test]
 fn a_recipe_compresses_by_name_and_the_last_match_counts() {
     let network = dense();
@@ -74,6 +90,7 @@ fn running_packed_is_close_to_running_the_decoded_floats() {
     for (network, x) in [
         (dense(), normal(9, 40, 1).into_dyn()),
         (convolutional(), normal(9, 2 * 8 * 6, 2).into_shape_with_order((9, 2, 8, 6)).unwrap().into_dyn()),
+        (transformer(), sequences()),
     ] {
         let exact = network.forward(&x).unwrap();
         let recipe = Recipe::new().quantize("*", Quantizer::uniform(8).symmetric().per_channel(Axis(0)));
@@ -135,6 +152,69 @@ fn saved_and_loaded_it_gives_the_same_bits() {
     let before = wrong.clone();
     assert!(wrong.load_arrays(&file.0).is_err());
     assert_eq!(wrong, before);
+}
+
+#[test]
+fn the_four_products_of_an_attention_are_compressed_one_by_one() {
+    let (network, x, file) = (transformer(), sequences(), Scratch::new("attention"));
+    let names = |attention: &str| ["query", "key", "value", "output"].map(|part| format!("{attention}.{part}.weight"));
+    let untouched = Compressed::new(&network).unwrap();
+    let weights = untouched.weights();
+    assert_eq!(weights[1..5], names("first.1").map(|name| name.replace(".1.", ".attn.")));
+    assert_eq!(weights[7..11], names("3.0"));
+    assert_eq!(untouched.pack().unwrap().forward(&x).unwrap(), network.forward(&x).unwrap(), "nothing is compressed");
+    assert!(untouched.pack().unwrap().kernels().is_empty());
+
+    let recipe = Recipe::new()
+        .quantize("first.attn.query", Quantizer::uniform(8).symmetric())
+        .quantize("first.attn.value.weight", Quantizer::nf4())
+        .quantize("3.0.output", Quantizer::uniform(8).per_channel(Axis(0)))
+        .static_activations(Quantizer::uniform(8).range(Range::MinMax));
+    let mut compressed = recipe.apply_with(&network, &x).unwrap();
+    let kernels = compressed.pack().unwrap().kernels();
+    let ran: Vec<_> = kernels.iter().map(|(name, kernel)| (name.as_str(), &kernel[..4])).collect();
+    assert_eq!(ran, [("first.attn.query", "int8"), ("first.attn.value", "deco"), ("3.0.output", "int8")]);
+    let report = Report::new(&network, &compressed).unwrap();
+    let of = |name: &str| report.rows.iter().find(|row| row.name == name).unwrap().kernel.clone();
+    assert!(of("first.attn.query.weight").starts_with("int8") && of("first.attn.query.bias").is_empty());
+    assert!(of("first.attn.key.weight").is_empty() && of("3.0.output.weight").starts_with("int8"));
+
+    // Each product's grid covers what goes into it: normalized inputs, and the heads' outputs.
+    let trace = network.trace(&x, Mode::Evaluation).unwrap();
+    let Layer::Attention(attention) = network.layer("3.0").unwrap() else { panic!("attention") };
+    let heads = attention.head_outputs(&trace.input_of("3.0").unwrap()).unwrap();
+    for (product, seen) in [("first.attn.query", trace.input_of("first.attn").unwrap()), ("3.0.output", heads.view())] {
+        let Activations::Static { scale, .. } = compressed.activations(product) else { panic!("a grid for {product}") };
+        let (low, high) = seen.iter().fold((0f32, 0f32), |(low, high), x| (low.min(*x), high.max(*x)));
+        assert!((scale * 255.0 / (high - low) - 1.0).abs() < 0.01, "{product}: {scale}, {low} to {high}");
+    }
+
+    compressed.set_activations("first.attn.query", Activations::Float).unwrap();
+    let error = compressed.set_activations("first.attn", Activations::Float).unwrap_err();
+    assert!(error.to_string().contains("first.attn.query"), "{error}");
+    compressed.save(&file.0).unwrap();
+    let loaded = Compressed::load(&file.0).unwrap();
+    assert_eq!(loaded, compressed);
+    let packed = loaded.pack().unwrap();
+    assert_eq!(packed.forward(&x).unwrap(), compressed.pack().unwrap().forward(&x).unwrap());
+    for bad in [&[4, 6][..], &[1, 2, 5, 6], &[2, 0, 6], &[2, 5, 7]] {
+        assert!(matches!(packed.forward(&ArrayD::<f32>::zeros(bad)), Err(Error::Layer { .. })), "{bad:?}");
+    }
+    // A file whose heads do not fit its arrays.
+    network.save(&file.0).unwrap();
+    let good = fs::read(&file.0).unwrap();
+    for heads in ["0", "3", "9"] {
+        let mut bad = good.clone();
+        let text = br#"\"heads\":2"#;
+        let start = bad.windows(text.len()).position(|found| found == text).unwrap() + text.len() - 1;
+        bad[start] = heads.as_bytes()[0];
+        fs::write(&file.0, &bad).unwrap();
+        assert!(matches!(Compressed::load(&file.0), Err(Error::Format { .. })), "{heads} heads");
+    }
+    // An attention that was never built cannot run, packed or not.
+    let mut unbuilt = network.clone();
+    *unbuilt.layers_mut().next().unwrap().1 = Attention::new(6, 0).into();
+    assert!(unbuilt.forward(&x).is_err() && Compressed::new(&unbuilt).unwrap().pack().is_err());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use ndarray::{Array1, Array2, Array4, ArrayD, array};
 use tersor::{
     Error,
     nn::{
-        Adam, AdamW, AvgPool2d, BatchNorm2d, Builder, Conv2d, Data, Layer, LayerNorm, Linear, MaxPool2d, Mode, Network,
-        Optimizer, Sgd, Targets, Update,
+        Adam, AdamW, Attention, AvgPool2d, BatchNorm2d, Builder, Conv2d, Data, Layer, LayerNorm, Linear, MaxPool2d,
+        Mode, Network, Optimizer, Sgd, Targets, Update,
     },
 };
 
@@ -25,12 +25,18 @@ fn a_network_that_cannot_be_is_refused_when_built() {
     let shape: Fits = |e| matches!(e, Error::Shape { .. });
     let name: Fits = |e| matches!(e, Error::LayerName { .. });
     let empty: Fits = |e| matches!(e, Error::Empty { .. });
-    let cases: [(&str, &str, Build, Fits); 37] = [
+    let cases: [(&str, &str, Build, Fits); 43] = [
         ("no layers", "", |b| b, empty),
         ("no inputs", "0", |b| b.linear(0, 3), setting),
         ("no outputs", "1", |b| b.relu().linear(3, 0), setting),
         ("absurd size", "0", |b| b.linear(usize::MAX, 2), setting),
         ("absurd weights", "0", |b| b.linear(1 << 20, 1 << 20), setting),
+        ("no heads", "0", |b| b.attention(8, 0), setting),
+        ("heads that do not divide", "0", |b| b.attention(8, 3), setting),
+        ("heads of nothing", "0", |b| b.layer(Attention::new(8, 2).head_dim(0)), setting),
+        ("attention to nothing", "0", |b| b.attention(0, 2), setting),
+        ("absurd heads", "0", |b| b.layer(Attention::new(8, usize::MAX).head_dim(2)), setting),
+        ("neighbours of attention", "1", |b| b.linear(4, 5).attention(4, 2), shape),
         ("no channels", "0", |b| b.conv2d(Conv2d::new(0, 6, 3)), setting),
         ("no kernel", "0", |b| b.conv2d(Conv2d::new(4, 6, (3, 0))), setting),
         ("no stride", "0", |b| b.conv2d(Conv2d::new(4, 6, 3).stride((0, 1))), setting),
@@ -82,6 +88,21 @@ fn arrays_that_do_not_fit_make_no_layer() {
     assert!(matches!(Linear::from_arrays(weight.clone(), Some(nan.clone())), Err(Error::NotFinite { index: 0, .. })));
     assert!(matches!(Linear::from_arrays(weight * f32::INFINITY, None), Err(Error::NotFinite { .. })));
     assert!(matches!(Linear::from_arrays(Array2::ones((0, 3)), None), Err(Error::Empty { .. })));
+    let four = |weight: Array2<f32>, output: Array2<f32>| [weight.clone(), weight.clone(), weight, output];
+    let attention = |heads, weights| Attention::from_arrays(heads, weights, None);
+    let (inner, back) = (Array2::<f32>::ones((4, 3)), Array2::<f32>::ones((3, 4)));
+    assert!(attention(2, four(inner.clone(), back.clone())).is_ok());
+    assert!(matches!(attention(0, four(inner.clone(), back.clone())), Err(Error::Setting { .. })));
+    assert!(matches!(attention(3, four(inner.clone(), back.clone())), Err(Error::Setting { .. })));
+    assert!(matches!(attention(2, four(inner.clone(), inner.clone())), Err(Error::Shape { .. })));
+    assert!(matches!(attention(2, four(back.clone(), inner.clone())), Err(Error::Setting { .. })));
+    assert!(matches!(attention(2, four(inner.clone(), &back * f32::NAN)), Err(Error::NotFinite { .. })));
+    assert!(matches!(attention(2, four(Array2::ones((0, 3)), back.clone())), Err(Error::Empty { .. })));
+    let [query, key, _, output] = four(inner.clone(), back.clone());
+    assert!(matches!(attention(2, [query, key, Array2::ones((2, 3)), output]), Err(Error::Shape { .. })));
+    let biases = [4, 4, 4, 4].map(|len| Array1::<f32>::zeros(len));
+    let biased = Attention::from_arrays(2, four(inner, back), Some(biases));
+    assert!(matches!(biased, Err(Error::Shape { .. })), "the output's bias is of the output's features");
     let kernel = Array4::<f32>::ones((2, 1, 3, 3));
     assert!(matches!(Conv2d::from_arrays(kernel.clone(), Some(one.clone())), Err(Error::Shape { .. })));
     assert!(matches!(Conv2d::from_arrays(Array4::ones((2, 1, 0, 3)), None), Err(Error::Empty { .. })));
@@ -108,6 +129,7 @@ fn inputs_that_do_not_fit_name_the_layer() {
     let build = |build: fn(Builder) -> Builder| build(Network::builder(1)).build().unwrap();
     let dense = build(|b| b.linear(4, 3).named("fc"));
     let images = build(|b| b.conv2d(Conv2d::new(2, 3, 3)).max_pool2d(2).flatten().linear(12, 2));
+    let attention = build(|b| b.attention(4, 2));
     let mut padded = Conv2d::from_arrays(Array4::ones((1, 1, 1, 1)), None).unwrap();
     padded.padding = [usize::MAX / 4; 2];
     let padded = Network::from_layers(vec![("0".into(), padded.into())]).unwrap();
@@ -116,11 +138,15 @@ fn inputs_that_do_not_fit_name_the_layer() {
     type Fits = fn(&Error) -> bool;
     let shape: Fits = |e| matches!(e, Error::Shape { .. });
     let rank: Fits = |e| matches!(e, Error::Rank { .. });
-    let cases: [(&Network, &[usize], &str, Fits); 13] = [
+    let cases: [(&Network, &[usize], &str, Fits); 17] = [
         (&dense, &[5, 3], "fc", shape),
         (&dense, &[4], "fc", rank),
         (&dense, &[0, 4], "fc", |e| matches!(e, Error::Empty { .. })),
         (&dense, &[], "fc", rank),
+        (&attention, &[5, 4], "0", rank),
+        (&attention, &[5, 4, 4, 4], "0", rank),
+        (&attention, &[5, 3, 6], "0", shape),
+        (&attention, &[1, 1 << 20, 4], "0", |e| matches!(e, Error::Setting { .. })),
         (&images, &[5, 2, 6], "0", rank),
         (&images, &[5, 3, 6, 6], "0", shape),
         (&images, &[5, 2, 2, 6], "0", shape),
@@ -245,6 +271,17 @@ fn an_optimizer_out_of_range_changes_nothing() {
 #[test]
 fn settings_spoiled_after_building_are_errors_at_the_next_pass() {
     let x = Array4::<f32>::ones((1, 4, 6, 6));
+    let spoil: [fn(&mut Attention); 3] = [|attn| attn.heads = 0, |attn| attn.heads = 4, |attn| attn.head_dim = 0];
+    for spoil in spoil {
+        let mut network = Network::builder(1).attention(4, 2).build().unwrap();
+        for (_, layer) in network.layers_mut() {
+            if let Layer::Attention(attention) = layer {
+                spoil(attention);
+                assert!(attention.head_outputs(&ArrayD::<f32>::ones(vec![1, 2, 4])).is_err());
+            }
+        }
+        assert!(network.forward(&ArrayD::<f32>::ones(vec![1, 2, 4])).is_err());
+    }
     let spoil: [fn(&mut Conv2d); 5] = [
         |conv| conv.dilation = [0, 1],
         |conv| conv.stride = [1, 0],

@@ -285,3 +285,128 @@ impl Attention {
         self.parts.iter_mut().zip(NAMES).map(|(part, [weight, _])| (weight, &mut part.mask)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array3, Axis, array, s};
+
+    use super::*;
+    use crate::nn::{Layer, Mode, Network};
+
+    fn network(attention: Attention) -> Network {
+        Network::builder(5).layer(attention).named("attn").build().unwrap()
+    }
+
+    fn sequences(batch: usize, sequence: usize, features: usize) -> Array3<f32> {
+        let mut random = Random::new(3);
+        Array3::from_shape_simple_fn((batch, sequence, features), || random.within(1.0))
+    }
+
+    #[test]
+    fn initial_values_have_torchs_law() {
+        let network = network(Attention::new(96, 8));
+        let state = network.state();
+        let names: Vec<_> = state.iter().map(|(name, _)| name.strip_prefix("attn.").unwrap()).collect();
+        assert_eq!(names, NAMES.concat());
+        for (name, values) in state {
+            let bound = match name.as_str() {
+                name if name.ends_with("bias") => 0.0,
+                "attn.output.weight" => 1.0 / 96f32.sqrt(),
+                _ => (6.0 / (4.0 * 96f32)).sqrt(),
+            };
+            assert!(values.iter().all(|value| value.abs() <= bound), "{name}");
+            // Variance bound² / 3; the sample's is within five standard errors, √(4/5/n) of itself each.
+            let variance = values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32;
+            let slack = 5.0 * (0.8 / values.len() as f32).sqrt();
+            assert!((variance - bound * bound / 3.0).abs() <= slack * bound * bound / 3.0, "{name}: {variance}");
+        }
+    }
+
+    #[test]
+    fn arrays_are_set_and_masked_by_their_dotted_names() {
+        let mut network = Network::builder(1).residual(|b| b.attention(4, 2).named("attn")).build().unwrap();
+        network.set_parameter("0.attn.value.bias", &array![1.0, 2.0, 3.0, 4.0]).unwrap();
+        let Layer::Attention(attention) = network.layer("0.attn").unwrap() else { panic!("attention") };
+        assert_eq!(attention.value().bias().unwrap(), array![1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(network.maskable(), ["query", "key", "value", "output"].map(|part| format!("0.attn.{part}.weight")));
+        network.set_mask("0.attn.key.weight", Some(Mask::from_fn(&[4, 4], |i| i >= 4).unwrap())).unwrap();
+        assert_eq!(network.masks()[0].0, "0.attn.key.weight");
+        let key = network.parameter("0.attn.key.weight").unwrap();
+        assert!(key.index_axis(Axis(0), 0).iter().all(|x| *x == 0.0) && key.iter().skip(4).all(|x| *x != 0.0));
+    }
+
+    #[test]
+    fn a_query_of_zero_looks_everywhere_alike() {
+        let x = sequences(2, 5, 6);
+        for (causal, attention) in [(false, Attention::new(6, 3)), (true, Attention::new(6, 3).causal())] {
+            let mut network = network(attention);
+            network.set_parameter("attn.query.weight", &Array2::zeros((6, 6))).unwrap();
+            let Layer::Attention(attention) = network.layer("attn").unwrap() else { panic!("attention") };
+            let values = Layer::from(attention.value().clone()).forward(&x).unwrap();
+            let heads = attention.head_outputs(&x).unwrap();
+            for position in 0..5 {
+                let seen = if causal { position + 1 } else { 5 };
+                let mean = values.slice(s![.., ..seen, ..]).mean_axis(Axis(1)).unwrap();
+                let error = &heads.slice(s![.., position, ..]) - &mean;
+                assert!(error.iter().all(|e| e.abs() < 1e-6), "causal {causal}, position {position}");
+            }
+        }
+    }
+
+    #[test]
+    fn positions_are_alike_unless_causal_and_then_the_past_is_deaf_to_the_future() {
+        let x = sequences(2, 6, 8);
+        let turned = x.slice(s![.., ..;-1, ..]);
+        let (all, causal) = (network(Attention::new(8, 2)), network(Attention::new(8, 2).causal()));
+        let (straight, back) = (all.forward(&x).unwrap(), all.forward(&turned).unwrap());
+        let error = &straight.slice(s![.., ..;-1, ..]) - &back;
+        assert!(error.iter().all(|e| e.abs() < 1e-5), "a permutation of positions goes through");
+        let early = causal.forward(&x.slice(s![.., ..4, ..])).unwrap();
+        let error = &causal.forward(&x).unwrap().slice(s![.., ..4, ..]) - &early;
+        assert!(error.iter().all(|e| e.abs() < 1e-6));
+        assert_ne!(straight.slice(s![.., ..4, ..]).into_dyn(), early.view());
+    }
+
+    #[test]
+    fn large_scores_are_stable() {
+        // Scores of ±1e4 between positions: each looks at those of its own sign, and no gradient overflows.
+        let one = || array![[1.0f32]];
+        let attention = Attention::from_arrays(1, [one(), one(), one(), one()], None).unwrap();
+        let network = network(attention);
+        let x = array![[[100.0f32], [-100.0], [100.0]]];
+        let trace = network.trace(&x, Mode::Evaluation).unwrap();
+        assert_eq!(trace.output(), x.clone().into_dyn());
+        let gradients = network.backward(&trace, &Array3::ones((1, 3, 1))).unwrap();
+        assert!(gradients.input.iter().all(|x| x.is_finite()));
+        assert!(gradients.parameters.iter().all(|(_, values)| values.iter().all(|x| x.is_finite())));
+    }
+
+    #[test]
+    fn a_trace_from_before_the_heads_changed_is_refused() {
+        let mut network = network(Attention::new(8, 2));
+        let x = sequences(1, 3, 8);
+        let trace = network.trace(&x, Mode::Evaluation).unwrap();
+        *network.layers_mut().next().unwrap().1 =
+            self::network(Attention::new(8, 2).head_dim(3)).layer("attn").unwrap().clone();
+        assert!(matches!(network.backward(&trace, &x), Err(Error::Conflict { .. })));
+        *network.layers_mut().next().unwrap().1 = Layer::Relu;
+        let other = network.trace(&x, Mode::Evaluation).unwrap();
+        *network.layers_mut().next().unwrap().1 = self::network(Attention::new(8, 2)).layer("attn").unwrap().clone();
+        assert!(matches!(network.backward(&other, &x), Err(Error::Conflict { .. })));
+    }
+
+    #[test]
+    #[cfg(feature = "rayon")]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let (network, x) = (network(Attention::new(32, 4).causal()), sequences(3, 70, 32));
+        let with = |threads| {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
+                let trace = network.trace(&x, Mode::Evaluation).unwrap();
+                let gradients = network.backward(&trace, &x).unwrap();
+                (trace.output().to_owned(), gradients.input, gradients.parameters)
+            })
+        };
+        let one = with(1);
+        assert!([2, 3, 7].into_iter().all(|threads| with(threads) == one));
+    }
+}
