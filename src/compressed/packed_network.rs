@@ -14,6 +14,17 @@ use crate::{
 
 /// A network that runs: compressed weights on packed kernels, the other layers in floats. Made by
 /// [`Compressed::pack`]; never saved.
+///
+/// ```
+/// use tersor::{Quantizer, Recipe, nn::Network};
+///
+/// let network = Network::builder(1).linear(64, 32).relu().linear(32, 10).build()?;
+/// let packed = Recipe::new().quantize("0", Quantizer::uniform(8)).apply(&network)?.pack()?;
+/// assert_eq!(packed.forward(&ndarray::Array2::<f32>::ones((5, 64)))?.shape(), [5, 10]);
+/// let kernels = packed.kernels(); // of the layers that are compressed
+/// assert!(kernels.len() == 1 && kernels[0].0 == "0" && kernels[0].1.starts_with("int8-"));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PackedNetwork {
     layers: Vec<(String, Step)>,

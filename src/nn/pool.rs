@@ -18,6 +18,15 @@ use crate::{Error, Result, kernels::im2col::Windows};
 /// |---|---|---|
 /// | `stride` | the kernel | at least 1 |
 /// | `padding` | 0 | at most half the kernel |
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::nn::{Layer, MaxPool2d};
+///
+/// let pool = Layer::from(MaxPool2d::new((1, 2)));
+/// assert_eq!(pool.forward(&array![[[[1.0, 5.0, -2.0, -3.0]]]])?, array![[[[5.0, -2.0]]]].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaxPool2d {
     /// Size of a window, (height, width).
@@ -36,6 +45,15 @@ pub struct MaxPool2d {
 /// |---|---|---|
 /// | `stride` | the kernel | at least 1 |
 /// | `padding` | 0 | at most half the kernel |
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::nn::{AvgPool2d, Layer};
+///
+/// let pool = Layer::from(AvgPool2d::new((1, 2)));
+/// assert_eq!(pool.forward(&array![[[[1.0, 5.0, -2.0, -4.0]]]])?, array![[[[3.0, -3.0]]]].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvgPool2d {
     /// Size of a window, (height, width).
