@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, IxDyn};
 
 use super::Units;
 use crate::{
@@ -66,12 +66,20 @@ pub trait Score: Debug + Send + Sync {
     }
 }
 
-/// The statistic that a score needs, row-major, checked; `scheme` is the constructor's name.
-pub(super) fn statistic(weights: &dyn Weights, which: Statistic, scheme: &'static str) -> Result<Vec<f32>> {
-    let Some(values) = weights.statistic(which) else { return Err(Error::NeedsCalibration { scheme }) };
-    let shape = weights.values().shape().to_vec();
-    if values.shape() != shape {
-        return Err(Error::Shape { what: which.name(), expected: shape, found: values.shape().to_vec() });
+/// `f(w, s)` for every weight and its statistic; `scheme` is the constructor's name.
+pub(super) fn product(
+    weights: &dyn Weights,
+    which: Statistic,
+    scheme: &'static str,
+    f: impl Fn(f32, f32) -> f32,
+) -> Result<ArrayD<f32>> {
+    let dense = Dense::new(weights)?;
+    let Some(statistic) = weights.statistic(which) else { return Err(Error::NeedsCalibration { scheme }) };
+    if statistic.shape() != dense.shape() {
+        let (expected, found) = (dense.shape().to_vec(), statistic.shape().to_vec());
+        return Err(Error::Shape { what: which.name(), expected, found });
     }
-    Ok(Dense::named(which.name(), &values)?.values().to_vec())
+    let statistic = Dense::named(which.name(), &statistic)?;
+    let scores = dense.values().iter().zip(statistic.values()).map(|(w, s)| f(*w, *s)).collect();
+    Ok(ArrayD::from_shape_vec(IxDyn(dense.shape()), scores).expect("a score an element"))
 }

@@ -1,0 +1,33 @@
+//! Sensitivity of the loss at initialization.
+
+use std::fmt;
+
+use ndarray::ArrayD;
+
+use super::{Score, score::product};
+use crate::{
+    error::Result,
+    tensor::{Statistic, Weights},
+};
+
+/// SNIP (Lee et al. 2019): `|g w|`, the connection sensitivity, meant for a network before training and for one ranking
+/// over all layers. The paper divides by the sum over the whole network, which ranks alike. The units' score is the mean
+/// of their elements', where [`Taylor`](super::Taylor) lets gains and losses cancel.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Snip;
+
+impl fmt::Debug for Snip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "snip")
+    }
+}
+
+impl Score for Snip {
+    fn elements(&self, weights: &dyn Weights) -> Result<ArrayD<f32>> {
+        product(weights, Statistic::Gradient, "Pruner::snip", |w, g| (w * g).abs())
+    }
+
+    fn needs(&self) -> Option<Statistic> {
+        Some(Statistic::Gradient)
+    }
+}
