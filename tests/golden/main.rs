@@ -9,3 +9,4 @@ mod nn;
 mod observers;
 mod onnx;
 mod optim;
+mod prune;
