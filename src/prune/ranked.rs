@@ -178,10 +178,7 @@ impl Ranking {
         if let Some(index) = scores.iter().position(|score| score.is_nan()) {
             return Err(Error::NotFinite { what: "the scores", index, value: f64::NAN });
         }
-        let before = match weights.mask() {
-            Some(mask) => mask.expect_shape("the weights", shape).map(|()| mask.clone())?,
-            None => Mask::build(shape, |_| true),
-        };
+        let before = dense.mask().cloned().unwrap_or_else(|| Mask::build(shape, |_| true));
         let alive = units.fold(false, |alive, element| *alive |= before.is_kept(element));
         Ok(Candidate { units, scores, alive, before })
     }

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
-use super::{Mask, Statistic};
+use super::{Codes, Grid, Mask, QuantizedTensor, Statistic};
 use crate::error::{Error, Result};
 
 /// A floating-point type that weights come in: `f32` (borrowed), `f64`, `f16` or `bf16` (converted once).
@@ -117,9 +117,10 @@ impl<W: Weights + ?Sized> Weights for Weighted<'_, W> {
     }
 }
 
-/// Weights checked and laid out for a scheme: row-major, not empty, every number finite.
+/// Weights checked and laid out for a scheme: row-major, not empty, every number finite, zero where a mask removes.
 pub(crate) struct Dense<'a> {
     values: CowArray<'a, f32, IxDyn>,
+    mask: Option<Mask>,
     importance: Option<CowArray<'a, f32, IxDyn>>,
 }
 
@@ -130,9 +131,16 @@ impl<'a> Dense<'a> {
 
     /// As [`new`](Dense::new), for numbers that an error should call otherwise.
     pub(crate) fn named(what: &'static str, weights: &'a dyn Weights) -> Result<Dense<'a>> {
-        let values = row_major(weights.values());
+        let mut values = row_major(weights.values());
         if values.is_empty() {
             return Err(Error::Empty { what });
+        }
+        let mask = weights.mask().cloned();
+        if let Some(mask) = &mask {
+            mask.expect_shape(what, values.shape())?;
+            if values.iter().zip(mask.iter()).any(|(x, kept)| !kept && *x != 0.0) {
+                mask.apply(&mut values)?;
+            }
         }
         finite(what, slice(&values))?;
         let importance = match weights.importance() {
@@ -155,7 +163,7 @@ impl<'a> Dense<'a> {
                 Some(importance)
             }
         };
-        Ok(Dense { values, importance })
+        Ok(Dense { values, mask, importance })
     }
 
     pub(crate) fn shape(&self) -> &[usize] {
@@ -165,6 +173,30 @@ impl<'a> Dense<'a> {
     /// All numbers, in row-major order.
     pub(crate) fn values(&self) -> &[f32] {
         slice(&self.values)
+    }
+
+    /// What was removed before.
+    pub(crate) fn mask(&self) -> Option<&Mask> {
+        self.mask.as_ref()
+    }
+
+    /// What a scheme made of these weights: refused unless all that was removed is still zero.
+    pub(crate) fn quantized(&self, codes: Codes, grid: Grid) -> Result<QuantizedTensor> {
+        let tensor = QuantizedTensor::new(self.shape(), codes, grid)?;
+        if let Some(mask) = &self.mask {
+            let levels = tensor.dequantize();
+            if let Some((index, (level, _))) =
+                levels.iter().zip(mask.iter()).enumerate().find(|(_, (level, kept))| !kept && **level != 0.0)
+            {
+                return Err(Error::Conflict {
+                    what: format!(
+                        "element {index} was removed, but this scheme has no zero: its nearest level is {level}"
+                    ),
+                    remedy: "take a scheme with a level at zero, such as uniform, k-means, nf4 or ternary",
+                });
+            }
+        }
+        Ok(tensor)
     }
 
     /// Their importance, in the same order.

@@ -1,0 +1,436 @@
+//! Pruning of single tensors: scores against brute force, patterns against what they promise, exact constants, and the
+//! zeros that quantization must keep. The reference implementations' own numbers are in `golden`.
+
+mod common;
+
+use approx::assert_relative_eq;
+use half::{bf16, f16};
+use ndarray::{Array, Array1, Array2, ArrayD, Axis, IxDyn, array};
+use proptest::prelude::*;
+use tersor::{
+    Error, Mask, PrunedTensor, Pruner, Quantizer, Result, Weights,
+    prune::{Amount, Magnitude, Pattern, Ranked, Score},
+    quantize::{Convention, ZeroInRange},
+    tensor::{Observed, Statistic},
+};
+
+fn normal(len: usize, seed: u64) -> Array1<f32> {
+    common::normal(1, len, seed).into_shape_with_order(len).unwrap()
+}
+
+const STATISTICS: [Statistic; 4] =
+    [Statistic::Gradient, Statistic::HessianGradient, Statistic::SynapticFlow, Statistic::Movement];
+
+/// Every built-in score with this amount and pattern; FPGM only where it can be.
+fn every_pruner(amount: Amount, pattern: Pattern) -> Vec<Box<dyn Pruner>> {
+    let mut pruners: Vec<Box<dyn Pruner>> = vec![
+        Box::new(Pruner::magnitude(amount).pattern(pattern)),
+        Box::new(Pruner::magnitude(amount).norm(1.0).pattern(pattern)),
+        Box::new(Pruner::random(amount, 4).pattern(pattern)),
+        Box::new(Pruner::lamp(amount).pattern(pattern)),
+        Box::new(Pruner::taylor(amount).pattern(pattern)),
+        Box::new(Pruner::snip(amount).pattern(pattern)),
+        Box::new(Pruner::grasp(amount).pattern(pattern)),
+        Box::new(Pruner::synflow(amount).pattern(pattern)),
+        Box::new(Pruner::movement(amount).pattern(pattern)),
+        Box::new(Ranked::new(Position, amount).pattern(pattern)),
+    ];
+    if let Pattern::Structured(_) = pattern {
+        pruners.push(Box::new(Pruner::fpgm(amount).pattern(pattern)));
+    }
+    pruners
+}
+
+/// A score written outside the crate: what comes first goes first.
+#[derive(Debug)]
+struct Position;
+
+impl Score for Position {
+    fn elements(&self, weights: &dyn Weights) -> Result<ArrayD<f32>> {
+        let shape = weights.values().shape().to_vec();
+        let count = shape.iter().product::<usize>();
+        Ok(ArrayD::from_shape_vec(shape, (0..count).map(|i| i as f32).collect()).unwrap())
+    }
+}
+
+fn observed<'a>(weights: &'a dyn Weights, statistic: &'a ArrayD<f32>) -> Observed<'a> {
+    STATISTICS.iter().fold(Observed::new(weights), |observed, which| observed.with(*which, statistic))
+}
+
+/// Rows and columns of a tensor taken as a matrix.
+fn matrix(shape: &[usize]) -> (usize, usize) {
+    if shape.len() == 1 { (1, shape[0]) } else { (shape[0], shape[1..].iter().product()) }
+}
+
+fn half_even(x: f64) -> usize {
+    x.round_ties_even() as usize
+}
+
+/// The units of a pattern, each as its elements' positions: by its definition, without the crate.
+fn units(shape: &[usize], pattern: Pattern) -> Vec<Vec<usize>> {
+    let len = shape.iter().product::<usize>();
+    let positions = || ndarray::indices(IxDyn(shape)).into_iter();
+    match pattern {
+        Pattern::Structured(axis) => {
+            let in_row = |row| positions().enumerate().filter(move |(_, at)| at[axis.index()] == row).map(|(i, _)| i);
+            (0..shape[axis.index()]).map(|row| in_row(row).collect()).collect()
+        }
+        Pattern::Block { rows, columns } => {
+            let (height, width) = matrix(shape);
+            let mut blocks = vec![];
+            for top in (0..height).step_by(rows) {
+                for left in (0..width).step_by(columns) {
+                    let bottom = height.min(top + rows);
+                    let row = |row| (left..width.min(left + columns)).map(move |column| row * width + column);
+                    blocks.push((top..bottom).flat_map(row).collect());
+                }
+            }
+            blocks
+        }
+        _ => (0..len).map(|i| vec![i]).collect(),
+    }
+}
+
+fn shapes() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![
+        prop::collection::vec(1usize..40, 1..=1),
+        prop::collection::vec(1usize..12, 2..=2),
+        prop::collection::vec(1usize..6, 4..=4),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_score_removes_what_the_pattern_and_amount_say(
+        shape in shapes(), kind in 0usize..3, a in 1usize..5, b in 1usize..5, fraction in 0.0f64..=1.0, seed in any::<u64>(),
+    ) {
+        let pattern = match kind {
+            0 => Pattern::Element,
+            1 => Pattern::Structured(Axis(a % shape.len())),
+            _ => Pattern::Block { rows: a, columns: b },
+        };
+        let weights = normal(shape.iter().product(), seed).into_shape_with_order(shape.clone()).unwrap();
+        let statistic = normal(weights.len(), seed ^ 1).into_shape_with_order(shape.clone()).unwrap();
+        let units = units(&shape, pattern);
+        let goes = half_even(fraction * units.len() as f64);
+        for pruner in every_pruner(Amount::Fraction(fraction), pattern) {
+            let pruned = pruner.apply(&observed(&weights, &statistic)).unwrap();
+            let gone = units.iter().filter(|unit| unit.iter().all(|i| !pruned.mask().is_kept(*i))).count();
+            let whole = units.iter().filter(|unit| unit.iter().all(|i| pruned.mask().is_kept(*i))).count();
+            prop_assert_eq!((gone, whole), (goes, units.len() - goes), "{:?}", pruner);
+            let values = weights.iter().zip(pruned.values()).zip(pruned.mask().iter());
+            for ((w, value), kept) in values {
+                prop_assert_eq!(*value, if kept { *w } else { 0.0 });
+            }
+            // What was removed stays removed, and counts.
+            let again = pruner.apply(&observed(&pruned, &statistic)).unwrap();
+            prop_assert_eq!(again.mask(), pruned.mask(), "{:?}", pruner);
+        }
+    }
+
+    #[test]
+    fn n_of_m_keeps_the_best_of_every_group(
+        shape in shapes(), m in 1usize..9, n_share in 0.0f64..=1.0, seed in any::<u64>(),
+    ) {
+        let n = half_even(n_share * m as f64);
+        let weights = normal(shape.iter().product(), seed).into_shape_with_order(shape.clone()).unwrap();
+        let statistic = normal(weights.len(), seed ^ 1).into_shape_with_order(shape.clone()).unwrap();
+        let (_, columns) = matrix(&shape);
+        for pruner in every_pruner(Amount::Fraction(1.0 - n as f64 / m as f64), Pattern::NOfM { n, m }) {
+            let pruned = pruner.apply(&observed(&weights, &statistic)).unwrap();
+            let kept: Vec<bool> = pruned.mask().iter().collect();
+            let groups = kept.chunks(columns).flat_map(|row| row.chunks(m));
+            for group in groups {
+                prop_assert_eq!(group.iter().filter(|kept| **kept).count(), n.min(group.len()), "{:?}", pruner);
+            }
+        }
+        let pruned = Pruner::magnitude(1.0 - n as f64 / m as f64).n_of_m(n, m).apply(&weights).unwrap();
+        let (weights, kept): (Vec<f32>, Vec<bool>) = (weights.iter().map(|w| w.abs()).collect(), pruned.mask().iter().collect());
+        for (row, kept) in weights.chunks(columns).zip(kept.chunks(columns)) {
+            for (group, kept) in row.chunks(m).zip(kept.chunks(m)) {
+                let worst = group.iter().zip(kept).filter(|(_, kept)| **kept).fold(f32::INFINITY, |w, (x, _)| w.min(*x));
+                prop_assert!(group.iter().zip(kept).all(|(x, kept)| *kept || *x <= worst));
+            }
+        }
+    }
+
+    #[test]
+    fn amounts_of_what_is_left_multiply(fraction in 0.0f64..=1.0, rounds in 1usize..5, len in 1usize..60, seed in any::<u64>()) {
+        let weights = normal(len, seed);
+        let pruner = Pruner::magnitude(fraction).of_remaining();
+        let mut left = len;
+        let mut pruned = PrunedTensor::new(weights.into_dyn(), Mask::ones(&[len]).unwrap()).unwrap();
+        for _ in 0..rounds {
+            left -= half_even(fraction * left as f64);
+            let next = pruner.apply(&pruned).unwrap();
+            prop_assert_eq!(next.mask().kept(), left);
+            prop_assert_eq!(next.mask().and(pruned.mask()).unwrap(), next.mask().clone(), "nothing comes back");
+            pruned = next;
+        }
+    }
+
+    #[test]
+    fn of_equal_scores_the_lower_index_goes_first(values in prop::collection::vec(0u8..3, 1..80), fraction in 0.0f64..=1.0) {
+        let weights = Array::from_iter(values.iter().map(|v| f32::from(*v)));
+        let pruned = Pruner::magnitude(fraction).apply(&weights).unwrap();
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by_key(|i| (values[*i], *i));
+        let removed = half_even(fraction * values.len() as f64);
+        prop_assert!(order[..removed].iter().all(|i| !pruned.mask().is_kept(*i)));
+        prop_assert!(order[removed..].iter().all(|i| pruned.mask().is_kept(*i)));
+    }
+
+    #[test]
+    fn lamp_is_its_formula_and_never_empties_a_tensor_before_the_others(
+        lens in prop::collection::vec(1usize..30, 2..5), scales in prop::collection::vec(-8i32..8, 5), seed in any::<u64>(),
+    ) {
+        let tensors: Vec<_> = lens.iter().zip(&scales).enumerate()
+            .map(|(i, (len, scale))| normal(*len, seed ^ i as u64) * 2f32.powi(*scale)).collect();
+        let views: Vec<&dyn Weights> = tensors.iter().map(|t| t as &dyn Weights).collect();
+        let all: usize = lens.iter().sum();
+        // All that can go while each tensor keeps its largest.
+        let pruned = Pruner::lamp(all - lens.len()).apply_together(&views).unwrap();
+        prop_assert!(pruned.iter().all(|p| p.mask().kept() == 1));
+        for w in &tensors {
+            let scores = Ranked::new(tersor::prune::Lamp, 0.5).ranking().unwrap().0.elements(w).unwrap();
+            for (u, score) in w.iter().zip(&scores) {
+                let rest: f64 = w.iter().filter(|v| v.abs() >= u.abs()).map(|v| f64::from(*v).powi(2)).sum();
+                prop_assert!((f64::from(*score) - f64::from(*u).powi(2) / rest).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn filters_are_ranked_by_their_distances(rows in 2usize..8, columns in 1usize..6, seed in any::<u64>()) {
+        let w = normal(rows * columns, seed).into_shape_with_order((rows, columns)).unwrap();
+        let distance = |a: usize, b: usize| (&w.row(a) - &w.row(b)).mapv(|x| f64::from(x).powi(2)).sum().sqrt();
+        let sums: Vec<f64> = (0..rows).map(|a| (0..rows).map(|b| distance(a, b)).sum()).collect();
+        let pruned = Pruner::fpgm(1).structured(Axis(0)).apply(&w).unwrap();
+        let least = sums.iter().copied().fold(f64::INFINITY, f64::min);
+        let gone = (0..rows).find(|row| !pruned.mask().is_kept(row * columns)).unwrap();
+        prop_assert!(sums[gone] <= least * (1.0 + 1e-5), "in f32 the sums here differ a little");
+    }
+
+    #[test]
+    fn statistics_rank_as_their_papers_say(len in 1usize..30, seed in any::<u64>()) {
+        let (w, s) = (normal(len, seed), normal(len, seed ^ 9));
+        let dynamic = s.clone().into_dyn();
+        let first = |pruner: &dyn Pruner| {
+            let pruned = pruner.apply(&observed(&w, &dynamic)).unwrap();
+            (0..len).find(|i| !pruned.mask().is_kept(*i)).unwrap()
+        };
+        let least = |f: &dyn Fn(f32, f32) -> f32| {
+            (0..len).min_by(|a, b| f(w[*a], s[*a]).total_cmp(&f(w[*b], s[*b]))).unwrap()
+        };
+        prop_assert_eq!(first(&Pruner::taylor(1)), least(&|w, g| (w * g).abs()));
+        prop_assert_eq!(first(&Pruner::snip(1)), least(&|w, g| (w * g).abs()));
+        // Without w the squared gradient norm changes by -2 w (H g); where it gains most, w goes.
+        prop_assert_eq!(first(&Pruner::grasp(1)), least(&|w, hg| w * hg));
+        prop_assert_eq!(first(&Pruner::synflow(1)), least(&|w, flow| (w * flow).abs()));
+        prop_assert_eq!(first(&Pruner::movement(1)), least(&|_, s| s));
+    }
+}
+
+#[test]
+fn a_structures_taylor_score_lets_gains_and_losses_cancel() {
+    let (w, g) = (array![[3.0_f32, 3.0], [1.0, 1.0]], array![[1.0_f32, -1.0], [1.0, 1.0]]);
+    let observed = Observed::new(&w).with(Statistic::Gradient, &g);
+    let rows = |pruned: PrunedTensor| pruned.mask().is_kept(0);
+    assert!(!rows(Pruner::taylor(1).structured(Axis(0)).apply(&observed).unwrap()), "3 - 3 changes nothing");
+    assert!(rows(Pruner::snip(1).structured(Axis(0)).apply(&observed).unwrap()), "its mean is the larger");
+}
+
+#[test]
+fn normal_weights_lose_the_energy_that_theory_says() {
+    const N: usize = 1 << 20;
+    let w = normal(N, 5).into_shape_with_order((N / 64, 64)).unwrap();
+    let lost = |pruned: PrunedTensor| {
+        let error = (&w.view().into_dyn() - &pruned.values()).mapv(|x| f64::from(x).powi(2));
+        error.sum() / N as f64
+    };
+    for (sparsity, energy) in [
+        (0.5, 0.071326),
+        (0.6, 0.128756),
+        (0.7, 0.216693),
+        (0.75, 0.276393),
+        (0.8, 0.350180),
+        (0.9, 0.560714),
+        (0.95, 0.720900),
+    ] {
+        assert_relative_eq!(lost(Pruner::magnitude(sparsity).apply(&w).unwrap()), energy, max_relative = 6e-3);
+    }
+    // (removed of every m, m, energy)
+    for (removed, m, energy) in [
+        (2, 4, 0.132447),
+        (4, 8, 0.103307),
+        (8, 16, 0.087633),
+        (1, 4, 0.030176),
+        (3, 4, 0.382447),
+        (1, 2, 0.5 - std::f64::consts::FRAC_1_PI),
+    ] {
+        let pruner = Pruner::magnitude(removed as f64 / m as f64).n_of_m(m - removed, m);
+        assert_relative_eq!(lost(pruner.apply(&w).unwrap()), energy, max_relative = 8e-3);
+    }
+}
+
+#[test]
+fn every_array_is_taken_alike() {
+    let w = normal(60, 3).into_shape_with_order((6, 10)).unwrap().mapv(|x| bf16::from_f32(x).to_f32());
+    let expected = Pruner::magnitude(0.7).apply(&w).unwrap();
+    let of = |weights: &dyn Weights| Pruner::magnitude(0.7).apply(weights).unwrap();
+    assert_eq!(of(&w.mapv(f64::from)), expected);
+    assert_eq!(of(&w.mapv(bf16::from_f32)), expected);
+    assert_eq!(of(&w.mapv(f16::from_f32)).mask(), expected.mask());
+    let transposed = w.t().as_standard_layout().into_owned();
+    assert_eq!(of(&transposed.t()), expected);
+    assert_eq!(of(&w.slice(ndarray::s![.., ..;1])), expected);
+    // Pruning along axes other than the first, and of tensors of other ranks.
+    let columns = Pruner::magnitude(0.5).structured(Axis(1)).apply(&w).unwrap();
+    assert_eq!(columns.values().axis_iter(Axis(1)).filter(|c| c.iter().all(|x| *x == 0.0)).count(), 5);
+    assert_eq!(Pruner::magnitude(1).apply(&ndarray::arr0(3.0_f32)).unwrap().mask().kept(), 0);
+}
+
+#[test]
+fn a_threshold_removes_what_is_below_it() {
+    let w = array![0.1_f32, -0.5, 0.5, -2.0];
+    assert_eq!(Pruner::threshold(0.5).apply(&w).unwrap().values(), array![0.0, -0.5, 0.5, -2.0].into_dyn());
+    let rows = Pruner::threshold(1.0).structured(Axis(0)).apply(&array![[0.1_f32, 0.2], [3.0, 0.0]]).unwrap();
+    assert_eq!(rows.values(), array![[0.0, 0.0], [3.0, 0.0]].into_dyn());
+}
+
+#[test]
+fn pruners_are_shown_as_the_code_that_makes_them() {
+    let shown: [(Box<dyn Pruner>, &str); 6] = [
+        (Box::new(Pruner::magnitude(0.9)), "magnitude(0.9)"),
+        (Box::new(Pruner::magnitude(0.5_f32).n_of_m(2, 4)), "magnitude(0.5).n_of_m(2, 4)"),
+        (Box::new(Pruner::magnitude(7).norm(1.0).structured(Axis(0))), "magnitude(7).norm(1.0).structured(Axis(0))"),
+        (Box::new(Pruner::random(0.25, 7).block(2, 8).of_remaining()), "random(0.25, 7).block(2, 8).of_remaining()"),
+        (Box::new(Pruner::synflow(0.5).rounds(10)), "synflow(0.5).rounds(10)"),
+        (Box::new(Pruner::lamp(0.5)), "lamp(0.5)"),
+    ];
+    for (pruner, text) in shown {
+        assert_eq!(format!("{pruner:?}"), text);
+    }
+}
+
+#[test]
+fn bad_input_is_named() {
+    let w = normal(12, 1).into_shape_with_order((3, 4)).unwrap();
+    type Fits = fn(&Error) -> bool;
+    let setting: Fits = |e| matches!(e, Error::Setting { .. });
+    let cases: Vec<(Box<dyn Pruner>, Fits, &str)> = vec![
+        (Box::new(Pruner::magnitude(1.5)), setting, "1.5"),
+        (Box::new(Pruner::magnitude(-0.25)), setting, "-0.25"),
+        (Box::new(Pruner::magnitude(f64::NAN)), setting, "NaN"),
+        (Box::new(Pruner::magnitude(f32::INFINITY)), setting, "inf"),
+        (Box::new(Pruner::magnitude(13)), setting, "13"),
+        (Box::new(Pruner::magnitude(4).structured(Axis(0))), setting, "4"),
+        (Box::new(Pruner::threshold(f64::NAN)), setting, "NaN"),
+        (Box::new(Pruner::magnitude(0.5).norm(0.0).structured(Axis(0))), setting, "0"),
+        (Box::new(Pruner::magnitude(0.5).norm(f64::NAN).block(1, 2)), setting, "NaN"),
+        (Box::new(Pruner::magnitude(0.5).block(0, 2)), setting, "rows"),
+        (Box::new(Pruner::magnitude(0.5).block(2, 0)), setting, "columns"),
+        (Box::new(Pruner::magnitude(0.5).n_of_m(5, 4)), setting, "5"),
+        (Box::new(Pruner::magnitude(0.5).n_of_m(0, 0)), setting, "0"),
+        (Box::new(Pruner::magnitude(0.6).n_of_m(2, 4)), |e| matches!(e, Error::Conflict { .. }), "0.6"),
+        (Box::new(Pruner::magnitude(5).n_of_m(2, 4)), |e| matches!(e, Error::Conflict { .. }), "5"),
+        (Box::new(Pruner::magnitude(0.5).n_of_m(2, 4).of_remaining()), |e| matches!(e, Error::Conflict { .. }), "left"),
+        (Box::new(Pruner::magnitude(0.5).structured(Axis(2))), |e| matches!(e, Error::Axis { axis: 2, rank: 2 }), "2"),
+        (Box::new(Pruner::fpgm(0.5)), |e| matches!(e, Error::Conflict { .. }), "structured"),
+        (Box::new(Pruner::fpgm(0.5).block(1, 2)), |e| matches!(e, Error::Conflict { .. }), "structured"),
+        (Box::new(Pruner::taylor(0.5)), |e| matches!(e, Error::NeedsCalibration { .. }), "Pruner::taylor"),
+        (Box::new(Pruner::synflow(0.5)), |e| matches!(e, Error::NeedsCalibration { .. }), "Pruner::synflow"),
+    ];
+    for (pruner, fits, text) in cases {
+        let error = pruner.apply(&w).unwrap_err();
+        assert!(fits(&error) && error.to_string().contains(text), "{pruner:?}: {error}");
+    }
+    let pruner = Pruner::magnitude(0.5);
+    assert!(matches!(pruner.apply(&Array2::<f32>::zeros((0, 3))), Err(Error::Empty { .. })));
+    assert!(matches!(pruner.apply(&array![1.0_f32, f32::NAN]), Err(Error::NotFinite { index: 1, .. })));
+    let (narrow, spoiled) = (Array2::<f32>::ones((3, 3)), w.mapv(|_| f32::INFINITY));
+    let with = |s| Pruner::snip(0.5).apply(&Observed::new(&w).with(Statistic::Gradient, s));
+    assert!(matches!(with(&narrow), Err(Error::Shape { what: "gradient", .. })));
+    assert!(matches!(with(&spoiled), Err(Error::NotFinite { what: "gradient", .. })));
+    let mask = Mask::ones(&[4, 3]).unwrap();
+    assert!(matches!(pruner.apply(&Observed::new(&w).masked(&mask)), Err(Error::Shape { .. })));
+    assert!(PrunedTensor::new(w.clone().into_dyn(), mask).is_err());
+    let pairs = Pruner::magnitude(0.5).n_of_m(2, 4);
+    assert!(matches!(pairs.apply_together(&[&w, &w]), Err(Error::Conflict { .. })));
+
+    #[derive(Debug)]
+    struct Broken(ArrayD<f32>);
+    impl Score for Broken {
+        fn elements(&self, _: &dyn Weights) -> Result<ArrayD<f32>> {
+            Ok(self.0.clone())
+        }
+    }
+    let broken = |scores: ArrayD<f32>| Ranked::new(Broken(scores), 0.5).apply(&w);
+    assert!(matches!(broken(ArrayD::zeros(vec![5])), Err(Error::Shape { .. })));
+    assert!(matches!(broken(w.mapv(|_| f32::NAN).into_dyn()), Err(Error::NotFinite { .. })));
+}
+
+#[test]
+fn zeros_stay_zeros_through_every_quantizer_that_has_a_zero() {
+    let w = normal(32 * 48, 8).into_shape_with_order((32, 48)).unwrap().mapv(|x| x + 0.7);
+    let as_found = Convention { zero_in_range: ZeroInRange::AsFound, ..Convention::default() };
+    for pruned in [
+        Pruner::magnitude(0.7).apply(&w),
+        Pruner::magnitude(0.5).n_of_m(2, 4).apply(&w),
+        Pruner::magnitude(0.5).structured(Axis(0)).apply(&w),
+    ] {
+        let pruned = pruned.unwrap();
+        let mut schemes: Vec<(bool, Box<dyn Quantizer>)> = vec![
+            (true, Box::new(Quantizer::uniform(16))),
+            (true, Box::new(Quantizer::nf4())),
+            (true, Box::new(Quantizer::ternary())),
+            (true, Box::new(Quantizer::uniform(4).symmetric().per_channel(Axis(0)))),
+            (true, Box::new(Quantizer::uniform(4).signed_max().per_group(16))),
+            (false, Box::new(Quantizer::binary())),
+            (false, Box::new(Quantizer::binary().centered())),
+            (true, Box::new(Quantizer::uniform(2).convention(as_found).per_group(7))),
+        ];
+        for bits in 1..=8 {
+            schemes.push((true, Box::new(Quantizer::uniform(bits))));
+            schemes.push((true, Box::new(Quantizer::uniform(bits).per_group(10))));
+            schemes.push((true, Box::new(Quantizer::kmeans(bits))));
+            schemes.push((true, Box::new(Quantizer::kmeans(bits).per_channel(Axis(0)))));
+            schemes.push((true, Box::new(Quantizer::quantile(bits).per_group(24))));
+            schemes.push((true, Box::new(Quantizer::quantile(bits).median())));
+            schemes.push((true, Box::new(Quantizer::adaptive(bits))));
+            if bits > 1 {
+                schemes.push((true, Box::new(Quantizer::piecewise(bits))));
+                schemes.push((true, Box::new(Quantizer::power_of_two(bits).per_channel(Axis(0)))));
+                schemes.push((true, Box::new(Quantizer::additive_power_of_two(bits))));
+            }
+        }
+        for (keeps, scheme) in schemes {
+            match scheme.apply(&pruned) {
+                Ok(q) => {
+                    let zeros = q.dequantize().iter().zip(pruned.mask().iter()).all(|(x, kept)| kept || *x == 0.0);
+                    assert!(zeros && keeps, "{scheme:?}");
+                }
+                Err(error) => assert!(!keeps && matches!(error, Error::Conflict { .. }), "{scheme:?}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn free_levels_are_spent_on_the_survivors() {
+    // 15 levels for 15 distinct survivors and one for the zeros: nothing is lost.
+    let w = Array2::from_shape_fn((15, 40), |(i, j)| if j % 4 == 0 { i as f32 + 1.5 } else { 0.01 * j as f32 });
+    let pruned = PrunedTensor::new(w.into_dyn(), Mask::from_fn(&[15, 40], |i| i % 40 % 4 == 0).unwrap()).unwrap();
+    let q = Quantizer::kmeans(4).apply(&pruned).unwrap();
+    assert_eq!(q.dequantize(), pruned.values());
+}
+
+#[test]
+fn boxed_pruners_are_pruners() {
+    let kept: Vec<Box<dyn Pruner>> = vec![Box::new(Pruner::magnitude(0.75)), Box::new(Pruner::random(0.75, 1))];
+    assert!(kept.iter().all(|p| p.apply(&normal(128, 2)).unwrap().mask().kept() == 32 && p.ranking().is_some()));
+    let same: Ranked<Magnitude> = Pruner::magnitude(0.5);
+    assert_eq!(same, Pruner::magnitude(0.5));
+}
