@@ -157,6 +157,71 @@ impl LayerNorm {
         (Some(array(x.shape(), dx)), vec![parameter("weight", dw), parameter("bias", db)])
     }
 
+    /// The tangent of `x̂`: `(ẋ - mean(ẋ) - x̂ mean(x̂ ẋ)) / √(variance + eps)`.
+    fn normalized_tangent(&self, x: &[f32], x_dot: &[f32]) -> (Vec<f64>, Vec<f64>, f64, f64) {
+        let (mean, inverse) = self.moments(x);
+        let count = x.len() as f64;
+        let hat: Vec<f64> = x.iter().map(|x| (f64::from(*x) - mean) * inverse).collect();
+        let dot_mean = x_dot.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+        let dot_slope = hat.iter().zip(x_dot).map(|(hat, x)| hat * f64::from(*x)).sum::<f64>() / count;
+        let hat_dot = hat.iter().zip(x_dot).map(|(hat, x)| inverse * (f64::from(*x) - dot_mean - hat * dot_slope));
+        let hat_dot = hat_dot.collect();
+        (hat, hat_dot, inverse, dot_slope)
+    }
+
+    /// The tangent of the output, for tangents of the input and (in `dot`) of weight and bias.
+    pub(super) fn tangent(&self, dot: &LayerNorm, x: ArrayViewD<'_, f32>, x_dot: ArrayViewD<'_, f32>) -> ArrayD<f32> {
+        let features = self.weight.len();
+        let ((weight, _), (weight_dot, bias_dot)) = (self.slices(), dot.slices());
+        let mut y_dot = Vec::with_capacity(x.len());
+        for (x_row, x_dot) in slice(&x).chunks(features).zip(slice(&x_dot).chunks(features)) {
+            let (hat, hat_dot, ..) = self.normalized_tangent(x_row, x_dot);
+            y_dot.extend((0..features).map(|i| {
+                (f64::from(weight_dot[i]) * hat[i] + f64::from(weight[i]) * hat_dot[i] + f64::from(bias_dot[i])) as f32
+            }));
+        }
+        array(x.shape(), y_dot)
+    }
+
+    /// The tangent of [`backward`](LayerNorm::backward): with `g = weight · dy`, `k = mean(g x̂)`, `m = mean(x̂ ẋ)`,
+    /// `(dx)˙ = (ġ - mean(ġ) - x̂˙ k - x̂ mean(ġ x̂ + g x̂˙)) / √(variance + eps) - dx m / √(variance + eps)`.
+    pub(super) fn backward_tangent(
+        &self,
+        dot: &LayerNorm,
+        (x, x_dot): (ArrayViewD<'_, f32>, ArrayViewD<'_, f32>),
+        (dy, dy_dot): (ArrayViewD<'_, f32>, ArrayViewD<'_, f32>),
+    ) -> Backward {
+        let features = self.weight.len();
+        let ((weight, _), (weight_dot, _)) = (self.slices(), dot.slices());
+        let (mut dw, mut db) = (vec![0f64; features], vec![0f64; features]);
+        let mut dx_dot = Vec::with_capacity(x.len());
+        let rows = |array: &ArrayViewD<'_, f32>| array.as_slice().expect("row-major").to_vec();
+        let (values, x_dots, dys, dy_dots) = (rows(&x), rows(&x_dot), rows(&dy), rows(&dy_dot));
+        for start in (0..values.len()).step_by(features) {
+            let row = start..start + features;
+            let (dy, dy_dot) = (&dys[row.clone()], &dy_dots[row.clone()]);
+            let (hat, hat_dot, inverse, m) = self.normalized_tangent(&values[row.clone()], &x_dots[row]);
+            let of = |x: f32| f64::from(x);
+            let g: Vec<f64> = (0..features).map(|i| of(weight[i]) * of(dy[i])).collect();
+            let g_dot: Vec<f64> =
+                (0..features).map(|i| of(weight_dot[i]) * of(dy[i]) + of(weight[i]) * of(dy_dot[i])).collect();
+            let mean = |f: &dyn Fn(usize) -> f64| (0..features).map(f).sum::<f64>() / features as f64;
+            let (g_mean, k) = (mean(&|i| g[i]), mean(&|i| g[i] * hat[i]));
+            let (g_dot_mean, k_dot) = (mean(&|i| g_dot[i]), mean(&|i| g_dot[i] * hat[i] + g[i] * hat_dot[i]));
+            for i in 0..features {
+                let dx = inverse * (g[i] - g_mean - hat[i] * k);
+                let moved = g_dot[i] - g_dot_mean - hat_dot[i] * k - hat[i] * k_dot;
+                dx_dot.push((inverse * (moved - dx * m)) as f32);
+                dw[i] += of(dy_dot[i]) * hat[i] + of(dy[i]) * hat_dot[i];
+                db[i] += of(dy_dot[i]);
+            }
+        }
+        let parameter = |name: &str, values: Vec<f64>| {
+            (name.to_owned(), array(&self.shape, values.into_iter().map(|x| x as f32).collect()))
+        };
+        (Some(array(x.shape(), dx_dot)), vec![parameter("weight", dw), parameter("bias", db)])
+    }
+
     fn slices(&self) -> (&[f32], &[f32]) {
         (self.weight.as_slice().expect("row-major"), self.bias.as_slice().expect("row-major"))
     }

@@ -12,6 +12,7 @@ mod batch_norm2d;
 mod builder;
 mod callback;
 mod conv2d;
+mod curvature;
 mod data;
 mod dense;
 mod dropout;
@@ -29,10 +30,13 @@ mod pool;
 mod product;
 mod residual;
 mod schedule;
+#[cfg(test)]
+mod second_differences;
 mod sgd;
 mod shape;
 mod softmax;
 mod state;
+mod tangent;
 mod trace;
 mod training;
 

@@ -130,6 +130,18 @@ impl MaxPool2d {
         let windows = self.windows([x.shape()[2], x.shape()[3]]);
         backward(x, dy, &windows, |plane, inside, dy, dx| dx[largest(plane, inside)] += dy)
     }
+
+    /// What a tangent of the input has where the input is largest.
+    pub(super) fn tangent(&self, x: ArrayViewD<'_, f32>, tangent: ArrayViewD<'_, f32>, shape: &[usize]) -> ArrayD<f32> {
+        let windows = self.windows([x.shape()[2], x.shape()[3]]);
+        let planes =
+            slice(&x).chunks(x.shape()[2] * x.shape()[3]).zip(slice(&tangent).chunks(x.shape()[2] * x.shape()[3]));
+        let mut y = vec![0.0; shape.iter().product()];
+        for (y, (x, tangent)) in y.chunks_mut(shape[2] * shape[3]).zip(planes) {
+            for_each_window(&windows, |position, inside| y[position] = tangent[largest(x, inside)]);
+        }
+        array(shape, y)
+    }
 }
 
 impl AvgPool2d {
