@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("prune", &["error", "sealed", "random", "tensor", "kernels"]),
     ("nn", &["error", "random", "tensor", "kernels"]),
     ("compressed", &["error", "tensor", "packed", "nn"]),
-    ("recipe", &["error", "tensor", "packed", "quantize", "nn", "compressed"]),
+    ("recipe", &["error", "random", "tensor", "packed", "quantize", "prune", "nn", "compressed", "report"]),
     ("report", &["error", "tensor", "nn", "compressed"]),
     ("io", &["error", "tensor", "packed", "nn", "compressed"]),
 ];

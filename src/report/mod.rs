@@ -1,6 +1,10 @@
 //! What compression did: per layer and in all, as text and as JSON.
 
+mod sparsity;
+
 use std::fmt;
+
+pub use sparsity::{SparseRow, Sparsity, Timing};
 
 use crate::{
     compressed::Compressed,
