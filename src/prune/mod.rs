@@ -15,6 +15,7 @@ pub use magnitude::Magnitude;
 pub use pattern::{Pattern, Units};
 pub use ranked::{Ranked, Ranking};
 pub use score::Score;
+pub(crate) use score::checked_units;
 pub use taylor::Taylor;
 
 use crate::{
