@@ -155,7 +155,7 @@ fn branch(mut b: Builder, dice: &mut Dice, at: At, depth: usize) -> Builder {
 }
 
 /// One more layer of any kind.
-fn any(b: Builder, dice: &mut Dice, at: At) -> (Builder, At) {
+fn changing(b: Builder, dice: &mut Dice, at: At) -> (Builder, At) {
     if dice.below(2) == 0 {
         return (same(b, dice, at, 0), at);
     }
@@ -198,11 +198,16 @@ fn tree(dice: &mut Dice, size: usize) -> (Network, ArrayD<f32>) {
     let mut at = dice.of(&[At::Images(2, 6, 5), At::Images(4, 5, 5), At::Features(6), At::Tokens(2, 5)]);
     let input = at.shape();
     let mut b = Network::builder(dice.below(1000) as u64);
-    if let At::Images(c, ..) = at {
-        (b, at) = (b.conv2d(Conv2d::new(c, 6, 1)), At::Images(6, at.shape()[2], at.shape()[3]));
+    if !dice.one_in(8) {
+        (b, at) = match at {
+            At::Images(c, h, w) => (b.conv2d(Conv2d::new(c, 6, 1)), At::Images(6, h, w)),
+            At::Features(f) => (b.linear(f, 8), At::Features(8)),
+            At::Tokens(t, f) => (b.linear(f, 6), At::Tokens(t, 6)),
+        };
     }
+    b = activation(b, dice);
     for _ in 0..size {
-        (b, at) = any(b, dice, at);
+        (b, at) = changing(b, dice, at);
     }
     if !dice.one_in(4) {
         (b, at) = (b.flatten(), at.flat());
