@@ -43,6 +43,7 @@
 //! | [`tensor`] | data at rest: [`QuantizedTensor`], codes, grids, checkpoints |
 //! | [`packed`] | weights that multiply: [`PackedWeights`], convolutions |
 //! | [`nn`] | a small trainable network |
+//! | [`removal`] | channels and neurons taken out of a network for real: [`Channels`] |
 //! | [`compressed`], [`recipe`], [`report`] | whole networks: compressed at rest, running, described |
 #![cfg_attr(feature = "io", doc = "| [`io`] | safetensors files |")]
 //!
@@ -66,6 +67,7 @@ pub mod prune;
 pub mod quantize;
 mod random;
 pub mod recipe;
+pub mod removal;
 pub mod report;
 #[doc(hidden)]
 pub mod sealed;
@@ -77,6 +79,7 @@ pub use packed::PackedWeights;
 pub use prune::Pruner;
 pub use quantize::Quantizer;
 pub use recipe::Recipe;
+pub use removal::Channels;
 pub use report::Report;
 pub use tensor::{Mask, PrunedTensor, QuantizedTensor, Weights};
 

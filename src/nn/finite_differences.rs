@@ -4,7 +4,7 @@
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 
-use super::{AvgPool2d, Builder, Conv2d, Layer, LayerNorm, MaxPool2d, Mode, Network};
+use super::{Absent, AvgPool2d, Builder, Conv2d, Layer, LayerNorm, MaxPool2d, Mode, Network};
 use crate::random::{Random, derive};
 
 /// Distance between the points; a power of two, so that moving a value there and back is exact enough.
@@ -117,6 +117,8 @@ proptest! {
         holds(seed, &[batch, channels, size.0, size.1 + 1], |b| b.batch_norm2d(channels))?;
         holds(seed, &[batch, channels, 4], |b| b.layer_norm(4))?;
         holds(seed, &[batch, channels, 3, size.1], |b| b.layer(LayerNorm::over(&[3, size.1]).eps(0.1)))?;
+        let absent = Absent::default().with(-0.75).with(2.0).with(0.5);
+        holds(seed, &[batch, channels, 3], |b| b.layer(LayerNorm::new(3).eps(0.1).absent(absent)))?;
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub use conv2d::Conv2d;
 pub use data::{Data, Targets};
 pub use dropout::Dropout;
 pub use layer::Layer;
-pub use layer_norm::LayerNorm;
+pub use layer_norm::{Absent, LayerNorm};
 pub use linear::Linear;
 pub use loss::{CrossEntropy, Loss, MeanSquaredError};
 pub use multiplications::Multiplications;

@@ -3,7 +3,9 @@
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 
-use super::{Builder, Conv2d, CrossEntropy, Data, Layer, LayerNorm, Loss, MaxPool2d, MeanSquaredError, Network};
+use super::{
+    Absent, Builder, Conv2d, CrossEntropy, Data, Layer, LayerNorm, Loss, MaxPool2d, MeanSquaredError, Network,
+};
 use crate::{
     Error,
     random::{Random, derive},
@@ -94,7 +96,7 @@ proptest! {
         for layer in [Layer::Softmax { axis: Some(1) }, Layer::LogSoftmax { axis: Some(1) }] {
             holds(seed, &[batch, 3], |b| b.linear(3, middle).layer(layer).linear_without_bias(middle, 2).dropout(0.5))?;
         }
-        holds(seed, &[batch, 3], |b| b.linear(3, middle + 1).layer(LayerNorm::new(middle + 1).eps(0.1)).linear(middle + 1, 2))?;
+        holds(seed, &[batch, 3], |b| b.linear(3, middle + 1).layer(LayerNorm::new(middle + 1).eps(0.1).absent(Absent::default().with(0.5))).linear(middle + 1, 2))?;
     }
 
     #[test]

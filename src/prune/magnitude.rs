@@ -35,6 +35,13 @@ impl fmt::Debug for Magnitude {
     }
 }
 
+impl Magnitude {
+    /// Units by their p-norm: see [`Ranked::<Magnitude>::norm`].
+    pub fn of_norm(p: f64) -> Magnitude {
+        Magnitude { p }
+    }
+}
+
 impl Ranked<Magnitude> {
     /// Sets the `p` of the norm of rows and blocks: 1, 2, `f64::INFINITY` (the largest), `f64::NEG_INFINITY` (the least).
     pub fn norm(mut self, p: f64) -> Ranked<Magnitude> {

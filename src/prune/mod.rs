@@ -29,6 +29,7 @@ pub use random::Random;
 pub use ranked::{Ranked, Ranking};
 pub use schedule::Schedule;
 pub use score::Score;
+pub(crate) use score::checked_units;
 pub use snip::Snip;
 pub use synflow::SynFlow;
 pub use taylor::Taylor;

@@ -7,6 +7,7 @@ use ndarray::Axis;
 use super::{
     Amount, Pattern, Pruner, Score, Units,
     pattern::{matrix, write_pattern},
+    score::checked_units,
     select::{remove_least, remove_least_of_groups},
 };
 use crate::{
@@ -171,13 +172,7 @@ impl Ranking {
         let dense = Dense::new(weights)?;
         let shape = dense.shape();
         let units = self.pattern.units(shape)?;
-        let scores = score.units(weights, &units)?;
-        if scores.len() != units.count() {
-            return Err(Error::Shape { what: "the scores", expected: vec![units.count()], found: vec![scores.len()] });
-        }
-        if let Some(index) = scores.iter().position(|score| score.is_nan()) {
-            return Err(Error::NotFinite { what: "the scores", index, value: f64::NAN });
-        }
+        let scores = checked_units(score, weights, &units)?;
         let before = dense.mask().cloned().unwrap_or_else(|| Mask::build(shape, |_| true));
         let alive = units.fold(false, |alive, element| *alive |= before.is_kept(element));
         Ok(Candidate { units, scores, alive, before })

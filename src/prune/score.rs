@@ -66,6 +66,18 @@ pub trait Score: Debug + Send + Sync {
     }
 }
 
+/// A number for every unit, checked: a score may come from outside the crate.
+pub(crate) fn checked_units(score: &dyn Score, weights: &dyn Weights, units: &Units) -> Result<Vec<f64>> {
+    let scores = score.units(weights, units)?;
+    if scores.len() != units.count() {
+        return Err(Error::Shape { what: "the scores", expected: vec![units.count()], found: vec![scores.len()] });
+    }
+    match scores.iter().position(|score| score.is_nan()) {
+        Some(index) => Err(Error::NotFinite { what: "the scores", index, value: f64::NAN }),
+        None => Ok(scores),
+    }
+}
+
 /// `f(w, s)` for every weight and its statistic; `scheme` is the constructor's name.
 pub(super) fn product(
     weights: &dyn Weights,

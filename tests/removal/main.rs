@@ -1,0 +1,3 @@
+//! Channels removed from networks: by rule, by hand, and on random trees.
+
+mod trees;
