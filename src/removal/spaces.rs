@@ -94,10 +94,9 @@ impl<'a> Spaces<'a> {
 struct Walk<'a> {
     /// Joined atoms.
     atoms: Sets,
-    /// The block in which each atom was made: a layer's outputs.
+    /// The block in which each atom was made: the outputs of one layer. Blocks are joined whole, so that the least of
+    /// joined atoms, which names them, lies in the first of their blocks.
     block_of: Vec<usize>,
-    /// Joined blocks.
-    blocks: Sets,
     /// With atoms for channels, as are the groups.
     members: Vec<Member<'a>>,
     groups: Vec<Groups>,
@@ -183,7 +182,7 @@ impl<'a> Walk<'a> {
 
     /// New atoms for the outputs of a layer.
     fn outputs(&mut self, name: String, layer: &'a Layer, count: usize) -> View<usize> {
-        let block = self.blocks.add();
+        let block = self.atoms.len();
         let channels: Vec<usize> = (0..count).map(|_| self.atoms.add()).collect();
         self.block_of.resize(self.atoms.len(), block);
         self.members.push(Member { name, layer, channels: channels.clone() });
@@ -202,11 +201,8 @@ impl<'a> Walk<'a> {
 
     /// The sum of the two sides of a residual.
     fn join(&mut self, name: &str, input: View<usize>, branch: View<usize>) -> View<usize> {
-        let paired = input.sum(&branch, |a, b| {
-            self.blocks.join(self.block_of[*a], self.block_of[*b]);
-            self.atoms.join(*a, *b)
-        });
-        paired.unwrap_or_else(|| {
+        let joined = input.sum(&branch, |a, b| self.atoms.join(*a, *b));
+        joined.unwrap_or_else(|| {
             for view in [&input, &branch] {
                 self.pin(view, || match input.layout {
                     Layout::Unknown => format!("residual `{name}` adds its channels to the network's input"),
@@ -217,10 +213,10 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Atoms become channels, blocks spaces.
+    /// Joined atoms become channels, those of one block a space.
     fn resolve(self) -> Spaces<'a> {
-        let Walk { atoms, block_of, blocks, members, groups, pins } = self;
-        let space_at = |atom: usize| blocks.root(block_of[atom]);
+        let Walk { atoms, block_of, members, groups, pins } = self;
+        let space_at = |atom: usize| block_of[atoms.root(atom)];
         let mut roots: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         (0..atoms.len()).filter(|atom| atoms.root(*atom) == *atom).for_each(|atom| {
             roots.entry(space_at(atom)).or_default().push(atom);
