@@ -14,7 +14,7 @@ use structure::Kind;
 
 use crate::{
     error::{Error, Result},
-    nn::Network,
+    nn::{Attention, Network},
     packed::Activations,
     tensor::{Checkpoint, QuantizedTensor, Stored},
 };
@@ -100,13 +100,17 @@ impl Compressed {
         self.activations.get(layer).cloned().unwrap_or_default()
     }
 
-    /// The names of the weights that a layer multiplies by: those of linear layers and convolutions.
+    /// The names of the weights that a layer multiplies by: those of linear layers and convolutions, and
+    /// the four of an attention.
     pub fn weights(&self) -> Vec<String> {
         fn collect(structure: &Structure, prefix: &str, names: &mut Vec<String>) {
             for (name, kind) in structure {
                 let name = join(prefix, name);
                 match kind {
                     Kind::Linear { .. } | Kind::Conv2d { .. } => names.push(join(&name, "weight")),
+                    Kind::Attention { .. } => {
+                        names.extend(Attention::PARTS.map(|part| join(&join(&name, part), "weight")));
+                    }
                     Kind::Residual { branch } => collect(branch, &name, names),
                     _ => {}
                 }
@@ -120,7 +124,7 @@ impl Compressed {
     /// Puts a quantized tensor in the place of the one of that name; `scheme` says in words what made it.
     ///
     /// # Errors
-    /// [`Error::UnknownName`] unless it is the weight of a linear layer or of a convolution; [`Error::Shape`] if the shape
+    /// [`Error::UnknownName`] unless it is one of [`weights`](Compressed::weights); [`Error::Shape`] if the shape
     /// differs.
     pub fn replace(&mut self, name: &str, tensor: QuantizedTensor, scheme: impl Into<String>) -> Result<()> {
         let known = self.weights();
@@ -137,10 +141,11 @@ impl Compressed {
         Ok(())
     }
 
-    /// Sets how the layer of that name takes its inputs when it runs on int8.
+    /// Sets how the layer of that name takes its inputs when it runs on int8. The four products of an attention take theirs
+    /// by their own names, `attn.query` to `attn.output`.
     ///
     /// # Errors
-    /// [`Error::UnknownName`] unless it is a linear layer or a convolution; what is wrong with a static grid.
+    /// [`Error::UnknownName`] unless its weight is one of [`weights`](Compressed::weights); what is wrong with a static grid.
     pub fn set_activations(&mut self, layer: &str, activations: Activations) -> Result<()> {
         activations.validate()?;
         let known: Vec<String> =

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    nn::{Data, Layer},
+    nn::{Attention, Data, Layer, ScaledDotProduct, expect_sequences},
     packed::{PackedConv2d, PackedWeights},
 };
 
@@ -35,6 +35,8 @@ enum Step {
     Linear(Box<PackedWeights>),
     Conv2d(Box<PackedConv2d>),
     Float(Box<Layer>),
+    /// Its four products, each a step of its own, and what it does between them.
+    Attention(Box<[Step; 4]>, ScaledDotProduct),
     Residual(PackedNetwork),
 }
 
@@ -44,28 +46,9 @@ impl PackedNetwork {
     }
 
     fn of(compressed: &Compressed, structure: &Structure, prefix: &str) -> Result<PackedNetwork> {
-        let step = |name: &str, kind: &Kind| -> Result<Step> {
-            let bias = |has: bool| -> Result<Option<Array1<f32>>> {
-                let bias = has.then(|| compressed.tensors.floats(&join(name, "bias"))).transpose()?;
-                Ok(bias.and_then(|bias| bias.into_dimensionality::<Ix1>().ok()))
-            };
-            Ok(match (kind, compressed.quantized(&join(name, "weight"))) {
-                (Kind::Linear { bias: has }, Some(q)) => {
-                    let packed = PackedWeights::with(q, compressed.activations(name))?;
-                    Step::Linear(Box::new(packed.with_bias(bias(*has)?)?))
-                }
-                (Kind::Conv2d { stride, padding, dilation, groups, bias: has }, Some(q)) => {
-                    let packed = PackedConv2d::new(q, *groups, compressed.activations(name))?;
-                    let packed = packed.stride(*stride).padding(*padding).dilation(*dilation);
-                    Step::Conv2d(Box::new(packed.with_bias(bias(*has)?)?))
-                }
-                (Kind::Residual { branch }, _) => Step::Residual(PackedNetwork::of(compressed, branch, name)?),
-                _ => Step::Float(Box::new(structure::layer(kind, name, &|tensor| compressed.tensors.floats(tensor))?)),
-            })
-        };
         let layers = structure.iter().map(|(own, kind)| {
             let name = join(prefix, own);
-            let step = step(&name, kind).map_err(|e| e.in_layer(&name))?;
+            let step = Step::new(compressed, kind, &name).map_err(|e| e.in_layer(&name))?;
             Ok((own.clone(), step))
         });
         Ok(PackedNetwork { layers: layers.collect::<Result<_>>()? })
@@ -85,13 +68,7 @@ impl PackedNetwork {
 
     fn run(&self, mut x: ArrayD<f32>) -> Result<ArrayD<f32>> {
         for (name, step) in &self.layers {
-            let y = match step {
-                Step::Linear(packed) => packed.matmul_last_axis(&x),
-                Step::Conv2d(packed) => packed.forward(&x),
-                Step::Float(layer) => layer.forward(&x),
-                Step::Residual(branch) => branch.run(x.clone()).and_then(|y| add_residual(y, &x)),
-            };
-            x = y.map_err(|e| e.in_layer(name))?;
+            x = step.forward(&x).map_err(|e| e.in_layer(name))?;
         }
         Ok(x)
     }
@@ -104,19 +81,71 @@ impl PackedNetwork {
         data.accuracy_of(&self.forward(data.inputs())?)
     }
 
-    /// The kernel that each packed layer runs on, by the layer's full name.
+    /// The kernel that each packed layer runs on, by the layer's full name; of an attention, each of its products.
     pub fn kernels(&self) -> Vec<(String, &'static str)> {
         let mut kernels = Vec::new();
         for (name, step) in &self.layers {
-            match step {
-                Step::Linear(packed) => kernels.push((name.clone(), packed.kernel())),
-                Step::Conv2d(packed) => kernels.push((name.clone(), packed.kernel())),
-                Step::Float(_) => {}
-                Step::Residual(branch) => {
-                    kernels.extend(branch.kernels().into_iter().map(|(inner, kernel)| (join(name, &inner), kernel)));
-                }
-            }
+            step.kernels(name, &mut kernels);
         }
         kernels
+    }
+}
+
+impl Step {
+    /// The layer of this kind and full name.
+    fn new(compressed: &Compressed, kind: &Kind, name: &str) -> Result<Step> {
+        let bias = |has: bool| -> Result<Option<Array1<f32>>> {
+            let bias = has.then(|| compressed.tensors.floats(&join(name, "bias"))).transpose()?;
+            Ok(bias.and_then(|bias| bias.into_dimensionality::<Ix1>().ok()))
+        };
+        Ok(match (kind, compressed.quantized(&join(name, "weight"))) {
+            (Kind::Linear { bias: has }, Some(q)) => {
+                let packed = PackedWeights::with(q, compressed.activations(name))?;
+                Step::Linear(Box::new(packed.with_bias(bias(*has)?)?))
+            }
+            (Kind::Conv2d { stride, padding, dilation, groups, bias: has }, Some(q)) => {
+                let packed = PackedConv2d::new(q, *groups, compressed.activations(name))?;
+                let packed = packed.stride(*stride).padding(*padding).dilation(*dilation);
+                Step::Conv2d(Box::new(packed.with_bias(bias(*has)?)?))
+            }
+            (Kind::Attention { heads, bias, causal }, _) => {
+                let part = |part| Step::new(compressed, &Kind::Linear { bias: *bias }, &join(name, part));
+                let [q, k, v, o] = Attention::PARTS.map(part);
+                let inner = compressed.tensors.tensor(&join(name, "query.weight"))?.shape()[0];
+                let product = ScaledDotProduct::new(inner, *heads, *causal)?;
+                Step::Attention(Box::new([q?, k?, v?, o?]), product)
+            }
+            (Kind::Residual { branch }, _) => Step::Residual(PackedNetwork::of(compressed, branch, name)?),
+            _ => Step::Float(Box::new(structure::layer(kind, name, &|tensor| compressed.tensors.floats(tensor))?)),
+        })
+    }
+
+    fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>> {
+        match self {
+            Step::Linear(packed) => packed.matmul_last_axis(x),
+            Step::Conv2d(packed) => packed.forward(x),
+            Step::Float(layer) => layer.forward(x),
+            Step::Attention(parts, product) => {
+                expect_sequences("input of attention", x.shape())?;
+                let [query, key, value, output] = parts.as_ref();
+                let [q, k, v] = [query.forward(x)?, key.forward(x)?, value.forward(x)?];
+                output.forward(&product.forward([q.view(), k.view(), v.view()])?)
+            }
+            Step::Residual(branch) => branch.run(x.clone()).and_then(|y| add_residual(y, x)),
+        }
+    }
+
+    fn kernels(&self, name: &str, found: &mut Vec<(String, &'static str)>) {
+        match self {
+            Step::Linear(packed) => found.push((name.to_owned(), packed.kernel())),
+            Step::Conv2d(packed) => found.push((name.to_owned(), packed.kernel())),
+            Step::Float(_) => {}
+            Step::Attention(parts, _) => {
+                parts.iter().zip(Attention::PARTS).for_each(|(step, part)| step.kernels(&join(name, part), found));
+            }
+            Step::Residual(branch) => {
+                found.extend(branch.kernels().into_iter().map(|(inner, kernel)| (join(name, &inner), kernel)));
+            }
+        }
     }
 }

@@ -5,8 +5,8 @@ use ndarray::{ArrayD, Ix1, Ix2, Ix4};
 use crate::{
     error::{Error, Result},
     nn::{
-        Absent, AvgPool2d, BatchNorm2d, Conv2d, Dropout, GeluForm, Layer, LayerNorm, Linear, MaxPool2d, Network,
-        Residual,
+        Absent, Attention, AvgPool2d, BatchNorm2d, Conv2d, Dropout, GeluForm, Layer, LayerNorm, Linear, MaxPool2d,
+        Network, Residual,
     },
 };
 
@@ -16,6 +16,11 @@ use crate::{
 pub(crate) enum Kind {
     Linear {
         bias: bool,
+    },
+    Attention {
+        heads: usize,
+        bias: bool,
+        causal: bool,
     },
     Conv2d {
         stride: [usize; 2],
@@ -81,6 +86,11 @@ pub(crate) fn structure(network: &Network) -> Result<Structure> {
 fn kind(layer: &Layer) -> Result<Kind> {
     Ok(match layer {
         Layer::Linear(linear) => Kind::Linear { bias: linear.bias().is_some() },
+        Layer::Attention(attention) => Kind::Attention {
+            heads: attention.heads,
+            bias: attention.query().bias().is_some(),
+            causal: attention.causal,
+        },
         Layer::Conv2d(conv) => Kind::Conv2d {
             stride: conv.stride,
             padding: conv.padding,
@@ -116,6 +126,20 @@ pub(crate) fn layer(kind: &Kind, name: &str, tensor: &dyn Fn(&str) -> Result<Arr
         Kind::Linear { bias: has } => {
             let weight = of_rank::<Ix2>("a linear weight", "2", array("weight")?)?;
             Layer::Linear(Linear::from_arrays(weight, bias(*has)?).map_err(|e| e.in_layer(name))?)
+        }
+        Kind::Attention { heads, bias: has, causal } => {
+            let each = |own: &str| Attention::PARTS.map(|part| array(&join(part, own)));
+            let [q, k, v, o] = each("weight").map(|weight| of_rank::<Ix2>("an attention weight", "2", weight?));
+            let weights = [q?, k?, v?, o?];
+            let biases = if *has {
+                let [q, k, v, o] = each("bias").map(|bias| of_rank::<Ix1>("an attention bias", "1", bias?));
+                Some([q?, k?, v?, o?])
+            } else {
+                None
+            };
+            let mut attention = Attention::from_arrays(*heads, weights, biases).map_err(|e| e.in_layer(name))?;
+            attention.causal = *causal;
+            Layer::Attention(attention)
         }
         Kind::Conv2d { stride, padding, dilation, groups, bias: has } => {
             let weight = of_rank::<Ix4>("a convolution weight", "4", array("weight")?)?;

@@ -1,7 +1,8 @@
 //! Builds a network layer by layer; everything is checked at the end.
 
 use super::{
-    AvgPool2d, BatchNorm2d, Conv2d, Dropout, GeluForm, Layer, LayerNorm, Linear, MaxPool2d, Network, Residual,
+    Attention, AvgPool2d, BatchNorm2d, Conv2d, Dropout, GeluForm, Layer, LayerNorm, Linear, MaxPool2d, Network,
+    Residual,
 };
 use crate::{Error, Result};
 
@@ -46,6 +47,11 @@ impl Builder {
     /// Appends a [`Linear`] layer without a bias.
     pub fn linear_without_bias(self, in_features: usize, out_features: usize) -> Builder {
         self.layer(Linear::new(in_features, out_features).without_bias())
+    }
+
+    /// Appends an [`Attention`] of so many heads of `features / heads` features.
+    pub fn attention(self, features: usize, heads: usize) -> Builder {
+        self.layer(Attention::new(features, heads))
     }
 
     /// Appends a [`Conv2d`].

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::{BatchNorm2d, Dropout, Layer, Mode, Network, Residual};
+use super::{BatchNorm2d, Dropout, Layer, Mode, Network, Residual, network::within};
 use crate::{Error, Result};
 
 /// Factors by which the flow is scaled at both ends until it fits f32: all scores change alike.
@@ -32,14 +32,15 @@ impl Network {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Layer`] for a shape that a layer does not take; [`Error::Conflict`] if the flow does not fit f32.
+    /// [`Error::Layer`] for a shape that a layer does not take, and for attention, which has no flow of its own;
+    /// [`Error::Conflict`] if the flow does not fit f32.
     pub fn synaptic_flow(&self, input_shape: &[usize]) -> Result<Vec<(String, ArrayD<f32>)>> {
         self.output_shape(input_shape)?;
         let mut shape = input_shape.to_vec();
         if let Some(batch) = shape.first_mut() {
             *batch = 1;
         }
-        let (linear, names) = (self.linearized(), self.maskable());
+        let (linear, names) = (self.linearized()?, self.maskable());
         for scale in SCALES {
             let trace = linear.run(ArrayD::from_elem(IxDyn(&shape), scale), Mode::Evaluation)?;
             let (_, flow) = linear.propagate(&trace, trace.output().mapv(|_| scale), false)?;
@@ -55,25 +56,26 @@ impl Network {
         })
     }
 
-    fn linearized(&self) -> Network {
-        Network { layers: self.layers.iter().map(|(name, layer)| (name.clone(), layer.linearized())).collect() }
+    fn linearized(&self) -> Result<Network> {
+        let linearized = |(name, layer): &(String, Layer)| {
+            Ok((name.clone(), layer.linearized().map_err(|error| within(error, name))?))
+        };
+        Ok(Network { layers: self.layers.iter().map(linearized).collect::<Result<_>>()? })
     }
 }
 
 impl Layer {
-    fn linearized(&self) -> Layer {
+    fn linearized(&self) -> Result<Layer> {
         let passes_on = || Layer::Dropout(Dropout::new(0.0));
-        match self {
+        Ok(match self {
             Layer::Linear(linear) => absolute(linear.clone().without_bias().into()),
             Layer::Conv2d(conv) => absolute(conv.clone().without_bias().into()),
             Layer::BatchNorm2d(norm) => {
                 let (zero, one) = (norm.weight().mapv(|_| 0.0), norm.weight().mapv(f32::abs));
-                match BatchNorm2d::from_arrays(one, zero.clone(), zero, norm.running_var().to_owned()) {
-                    Ok(plain) => plain.eps(norm.eps).into(),
-                    Err(_) => self.clone(), // unreachable: the arrays are a sound layer's
-                }
+                let plain = BatchNorm2d::from_arrays(one, zero.clone(), zero, norm.running_var().to_owned())?;
+                plain.eps(norm.eps).into()
             }
-            Layer::Residual(residual) => Residual::new(residual.branch().linearized()).into(),
+            Layer::Residual(residual) => Residual::new(residual.branch().linearized()?).into(),
             Layer::MaxPool2d(_) | Layer::AvgPool2d(_) | Layer::GlobalAvgPool2d | Layer::Flatten => self.clone(),
             Layer::LayerNorm(_)
             | Layer::Relu
@@ -84,7 +86,13 @@ impl Layer {
             | Layer::Softmax { .. }
             | Layer::LogSoftmax { .. }
             | Layer::Dropout(_) => passes_on(),
-        }
+            Layer::Attention(_) => {
+                return Err(Error::Conflict {
+                    what: "attention has no synaptic flow: what it passes on depends on its inputs".into(),
+                    remedy: "prune networks with attention by another score, such as lamp or snip",
+                });
+            }
+        })
     }
 }
 

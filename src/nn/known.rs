@@ -23,6 +23,10 @@ impl Layer {
                 expect_last("input features of a linear layer", linear.in_features(), before)?;
                 Known::Features(linear.out_features())
             }
+            Layer::Attention(attention) => {
+                expect_last("input features of attention", attention.in_features(), before)?;
+                Known::Features(attention.out_features())
+            }
             Layer::Conv2d(conv) => {
                 expect_channels("input channels of conv2d", conv.in_channels(), before)?;
                 Known::Channels(conv.out_channels())

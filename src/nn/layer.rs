@@ -4,6 +4,7 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, ArrayViewMutD, Data, Dimension};
 
 use super::{
     activation::{self, GeluForm},
+    attention::Attention,
     batch_norm2d::BatchNorm2d,
     conv2d::Conv2d,
     dense::{array, map, slice, zip_mut},
@@ -23,6 +24,8 @@ use crate::{Error, Result, nn::shape::elements, random::Random};
 pub enum Layer {
     /// Fully connected.
     Linear(Linear),
+    /// Multi-head self-attention.
+    Attention(Attention),
     /// Convolution of images.
     Conv2d(Conv2d),
     /// Normalization of each channel over batch, height and width.
@@ -104,6 +107,7 @@ impl Layer {
         elements("input of a layer", input)?;
         let output = match self {
             Layer::Linear(linear) => linear.output_shape(input)?,
+            Layer::Attention(attention) => attention.output_shape(input)?,
             Layer::Conv2d(conv) => conv.output_shape(input)?,
             Layer::BatchNorm2d(norm) => norm.output_shape(input)?,
             Layer::LayerNorm(norm) => norm.output_shape(input)?,
@@ -129,13 +133,14 @@ impl Layer {
         let shape = self.output_shape(x.shape())?;
         Ok(match self {
             Layer::Linear(linear) => linear.forward(x, &shape),
+            Layer::Attention(attention) => attention.trace(x, &shape)?.0,
             Layer::Conv2d(conv) => conv.forward(x, &shape),
             Layer::BatchNorm2d(norm) => norm.forward(x),
             Layer::LayerNorm(norm) => norm.forward(x),
             Layer::MaxPool2d(pool) => pool.forward(x, &shape),
             Layer::AvgPool2d(pool) => pool.forward(x, &shape),
             Layer::GlobalAvgPool2d => pool::global_forward(x, &shape),
-            Layer::Softmax { axis } => softmax::forward(x, softmax::axis_of(*axis, &shape)?),
+            Layer::Softmax { axis } => softmax::forward(x.to_owned(), softmax::axis_of(*axis, &shape)?),
             Layer::LogSoftmax { axis } => softmax::log_forward(x, softmax::axis_of(*axis, &shape)?),
             Layer::Residual(residual) => residual.forward(x)?,
             Layer::Flatten | Layer::Dropout(_) => array(&shape, slice(&x).to_vec()),
@@ -159,6 +164,10 @@ impl Layer {
                 self.output_shape(x.shape())?;
                 Ok((dropout.apply(x.to_owned(), seed), Saved::Seed(seed)))
             }
+            (Layer::Attention(attention), _) => {
+                let shape = self.output_shape(x.shape())?;
+                attention.trace(x, &shape).map(|(y, projections)| (y, Saved::Projections(Box::new(projections))))
+            }
             (Layer::Residual(residual), _) => {
                 self.output_shape(x.shape())?;
                 residual.trace(x, mode).map(|(y, trace)| (y, Saved::Branch(trace)))
@@ -177,6 +186,10 @@ impl Layer {
     ) -> Result<Backward> {
         let dx = match self {
             Layer::Linear(linear) => return Ok(linear.backward(x, dy, wants_input)),
+            Layer::Attention(attention) => match saved {
+                Saved::Projections(projections) => return attention.backward(x, projections, dy, wants_input),
+                _ => return Err(foreign_trace()),
+            },
             Layer::Conv2d(conv) => return Ok(conv.backward(x, dy, wants_input)),
             Layer::LayerNorm(norm) => return Ok(norm.backward(x, dy)),
             Layer::BatchNorm2d(norm) => {
@@ -219,6 +232,7 @@ impl Layer {
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Layer::Linear(linear) => linear.check(),
+            Layer::Attention(attention) => attention.check(),
             Layer::Conv2d(conv) => conv.check(),
             Layer::BatchNorm2d(norm) => norm.check(),
             Layer::LayerNorm(norm) => norm.check(),
@@ -242,6 +256,7 @@ impl Layer {
     pub(super) fn initialize(&mut self, seed: u64) -> Result<()> {
         match self {
             Layer::Linear(linear) => linear.initialize(&mut Random::new(seed)),
+            Layer::Attention(attention) => attention.initialize(&mut Random::new(seed)),
             Layer::Conv2d(conv) => conv.initialize(&mut Random::new(seed)),
             Layer::BatchNorm2d(norm) => norm.initialize(),
             Layer::LayerNorm(norm) => norm.initialize(),
@@ -254,6 +269,7 @@ impl Layer {
     pub(super) fn arrays(&self) -> Vec<OwnArray<'_>> {
         match self {
             Layer::Linear(linear) => linear.arrays(),
+            Layer::Attention(attention) => attention.arrays(),
             Layer::Conv2d(conv) => conv.arrays(),
             Layer::BatchNorm2d(norm) => norm.arrays(),
             Layer::LayerNorm(norm) => norm.arrays(),
@@ -265,6 +281,7 @@ impl Layer {
     pub(super) fn arrays_mut(&mut self) -> Vec<OwnArrayMut<'_>> {
         match self {
             Layer::Linear(linear) => linear.arrays_mut(),
+            Layer::Attention(attention) => attention.arrays_mut(),
             Layer::Conv2d(conv) => conv.arrays_mut(),
             Layer::BatchNorm2d(norm) => norm.arrays_mut(),
             Layer::LayerNorm(norm) => norm.arrays_mut(),
@@ -309,4 +326,4 @@ macro_rules! from_settings {
     )*};
 }
 
-from_settings!(Linear, Conv2d, BatchNorm2d, LayerNorm, MaxPool2d, AvgPool2d, Dropout, Residual);
+from_settings!(Linear, Attention, Conv2d, BatchNorm2d, LayerNorm, MaxPool2d, AvgPool2d, Dropout, Residual);

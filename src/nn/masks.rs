@@ -106,6 +106,7 @@ impl Layer {
         match self {
             Layer::Linear(linear) => vec![("weight", &linear.mask)],
             Layer::Conv2d(conv) => vec![("weight", &conv.mask)],
+            Layer::Attention(attention) => attention.mask_slots(),
             _ => vec![],
         }
     }
@@ -115,6 +116,7 @@ impl Layer {
         match self {
             Layer::Linear(linear) => vec![("weight", &mut linear.mask)],
             Layer::Conv2d(conv) => vec![("weight", &mut conv.mask)],
+            Layer::Attention(attention) => attention.mask_slots_mut(),
             _ => vec![],
         }
     }

@@ -8,6 +8,7 @@
 
 mod activation;
 mod adam;
+mod attention;
 mod batch_norm2d;
 mod builder;
 mod callback;
@@ -32,6 +33,7 @@ mod pool;
 mod product;
 mod residual;
 mod scale_l1;
+mod scaled_dot_product;
 mod schedule;
 #[cfg(test)]
 mod second_differences;
@@ -45,6 +47,7 @@ mod training;
 
 pub use activation::GeluForm;
 pub use adam::{Adam, AdamW};
+pub use attention::Attention;
 pub use batch_norm2d::BatchNorm2d;
 pub use builder::Builder;
 pub use callback::Callback;
@@ -61,6 +64,7 @@ pub use optimizer::{Optimizer, Update};
 pub use pool::{AvgPool2d, MaxPool2d};
 pub use residual::Residual;
 pub use scale_l1::ScaleL1;
+pub(crate) use scaled_dot_product::{ScaledDotProduct, expect_sequences};
 pub use schedule::Schedule;
 pub use sgd::Sgd;
 pub use shape::Size2d;

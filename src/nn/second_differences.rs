@@ -4,7 +4,8 @@ use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 
 use super::{
-    Absent, Builder, Conv2d, CrossEntropy, Data, Layer, LayerNorm, Loss, MaxPool2d, MeanSquaredError, Network,
+    Absent, Attention, Builder, Conv2d, CrossEntropy, Data, Layer, LayerNorm, Loss, MaxPool2d, MeanSquaredError,
+    Network,
 };
 use crate::{
     Error,
@@ -109,6 +110,15 @@ proptest! {
         holds(seed, &[batch, 2, 4, 4], |b| {
             b.conv2d(Conv2d::new(2, 3, 3)).max_pool2d(MaxPool2d::new(2)).tanh().global_avg_pool2d().flatten().linear(3, 2)
         })?;
+    }
+
+    #[test]
+    fn attention(seed in any::<u64>(), batch in 1usize..3, sequence in 1usize..4, causal in any::<bool>()) {
+        let heads = || Attention::new(4, 2).head_dim(3);
+        holds(seed, &[batch, sequence, 4], |b| {
+            b.residual(|b| b.layer_norm(4).layer(if causal { heads().causal() } else { heads() })).linear(4, 2)
+        })?;
+        holds(seed, &[batch, sequence, 3], |b| b.layer(Attention::new(3, 1).without_bias()).flatten().linear(3 * sequence, 2))?;
     }
 
     #[test]

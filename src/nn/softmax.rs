@@ -15,8 +15,8 @@ pub(super) fn axis_of(axis: Option<usize>, shape: &[usize]) -> Result<usize> {
 }
 
 /// `exp(x) / Σ exp(x)` along `axis`.
-pub(super) fn forward(x: ArrayViewD<'_, f32>, axis: usize) -> ArrayD<f32> {
-    along(x.to_owned(), axis, |_, line| {
+pub(super) fn forward(x: ArrayD<f32>, axis: usize) -> ArrayD<f32> {
+    along(x, axis, |_, line| {
         let largest = line.fold(f32::NEG_INFINITY, f32::max);
         line.for_each(|x| *x = (*x - largest).exp());
         let sum = line.fold(0.0, |sum, x| sum + x);

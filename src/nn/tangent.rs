@@ -4,7 +4,7 @@
 use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
-    Network, activation as act,
+    Linear, Network, activation as act,
     activation::GeluForm,
     dense::{slice, zip_mut},
     layer::{Backward, Layer, foreign_trace},
@@ -106,6 +106,7 @@ impl Layer {
                 let zero = ArrayD::zeros(x.raw_dim());
                 dot.evaluate(x)? + self.evaluate(x_dot)? - self.evaluate(zero.view())?
             }
+            (Layer::Attention(attention), Layer::Attention(dot)) => attention.tangent(dot, x, x_dot)?,
             (Layer::LayerNorm(norm), Layer::LayerNorm(dot)) => norm.tangent(dot, x, x_dot),
             (Layer::MaxPool2d(pool), _) => pool.tangent(x, x_dot, y.shape()),
             (Layer::Softmax { axis }, _) => {
@@ -149,6 +150,9 @@ impl Layer {
                 let dx = dx.zip(dx_of_dot).map(|(dx, of_dot)| dx + of_dot);
                 return Ok((dx, parameters));
             }
+            (Layer::Attention(attention), Layer::Attention(dot)) => {
+                return attention.backward_tangent(dot, (x, x_dot), (dy, dy_dot));
+            }
             (Layer::LayerNorm(norm), Layer::LayerNorm(dot)) => {
                 return Ok(norm.backward_tangent(dot, (x, x_dot), (dy.view(), dy_dot.view())));
             }
@@ -183,6 +187,7 @@ impl Layer {
             Layer::Tanh => Some((At::Output, act::tanh_slope_at_output, act::tanh_bend_at_output)),
             Layer::Linear(_)
             | Layer::Conv2d(_)
+            | Layer::Attention(_)
             | Layer::BatchNorm2d(_)
             | Layer::LayerNorm(_)
             | Layer::MaxPool2d(_)
@@ -195,6 +200,26 @@ impl Layer {
             | Layer::Residual(_) => None,
         }
     }
+}
+
+/// The tangent of a linear layer's output, inside a layer that has some.
+pub(super) fn linear_tangent(
+    linear: &Linear,
+    dot: &Linear,
+    x: ArrayViewD<'_, f32>,
+    x_dot: ArrayViewD<'_, f32>,
+) -> Result<ArrayD<f32>> {
+    Layer::from(linear.clone()).tangent(&dot.clone().into(), (x.clone(), x), x_dot)
+}
+
+/// The tangents of a linear layer's gradients, inside a layer that has some.
+pub(super) fn linear_backward_tangent(
+    linear: &Linear,
+    dot: &Linear,
+    (x, x_dot): (ArrayViewD<'_, f32>, ArrayViewD<'_, f32>),
+    both: (&ArrayD<f32>, ArrayD<f32>),
+) -> Result<Backward> {
+    Layer::from(linear.clone()).backward_tangent(&dot.clone().into(), (x.clone(), x), (x_dot.clone(), x_dot), both)
 }
 
 type Function = fn(f32) -> f32;

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::batch_norm2d::Statistics;
+use super::{attention::Projections, batch_norm2d::Statistics};
 use crate::{Error, Result, random::derive};
 
 /// What a forward pass is for.
@@ -61,6 +61,8 @@ pub(super) enum Saved {
     Batch(Statistics),
     /// Dropout in training.
     Seed(u64),
+    /// Attention.
+    Projections(Box<Projections>),
     /// A residual layer.
     Branch(Trace),
 }

@@ -5,7 +5,7 @@ use ndarray::{ArrayD, ArrayViewD};
 use crate::{
     compressed::{Compressed, add_residual, join},
     error::{Error, Result},
-    nn::{Layer, Network},
+    nn::{Attention, Layer, Network},
     packed::Activations,
     quantize::{
         Rounding, SymmetricScale, Uniform, ZeroInRange,
@@ -58,10 +58,20 @@ fn observe(
 ) -> Result<ArrayD<f32>> {
     for (name, layer) in network.layers() {
         let name = join(prefix, name);
-        if wanted(&name) {
+        let products = match layer {
+            Layer::Attention(_) => Attention::PARTS.map(|part| join(&name, part)).to_vec(),
+            _ => vec![name.clone()],
+        };
+        for product in products.into_iter().filter(|product| wanted(product)) {
             let mut histogram = Histogram::new();
-            histogram.observe(&x).map_err(|e| e.in_layer(&name))?;
-            seen.push((name.clone(), histogram));
+            let observed = match layer {
+                Layer::Attention(attention) if product.ends_with(".output") => {
+                    attention.head_outputs(&x).and_then(|heads| histogram.observe(&heads))
+                }
+                _ => histogram.observe(&x),
+            };
+            observed.map_err(|e| e.in_layer(&product))?;
+            seen.push((product, histogram));
         }
         x = match layer {
             Layer::Residual(residual) => {

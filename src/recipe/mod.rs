@@ -23,8 +23,8 @@ use crate::{
 /// Schemes by layer name, applied to a network or to a checkpoint.
 ///
 /// A pattern is a glob (`*` any text, `?` one character) over the names of weights, with or without their `.weight`:
-/// `"*"`, `"0"`, `"encoder.*"`. Weights of linear layers and convolutions are what a recipe compresses; biases and
-/// normalizations stay. Where several patterns match, the last one counts; one that matches nothing is an error.
+/// `"*"`, `"0"`, `"encoder.*"`. Weights of linear layers, convolutions and attentions (`attn.query` to
+/// `attn.output`) are what a recipe compresses; biases and normalizations stay. Where several patterns match, the last one counts; one that matches nothing is an error.
 ///
 /// ```
 /// use ndarray::Axis;

@@ -171,6 +171,10 @@ impl<'a> Walk<'a> {
                 self.pin(&view, || format!("the softmax `{name}` relates them to one another"));
                 view
             }
+            Layer::Attention(_) => {
+                self.pin(&view, || format!("attention `{name}` reads them"));
+                View::features(Vec::new())
+            }
             Layer::Flatten => view.flat(),
             Layer::Residual(residual) => {
                 let branch = self.network(residual.branch(), &format!("{name}."), view.clone());

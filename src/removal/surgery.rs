@@ -84,6 +84,7 @@ impl Surgery<'_> {
             Layer::Relu | Layer::Gelu(_) | Layer::Silu | Layer::Sigmoid | Layer::Tanh if any => {
                 (layer.clone(), through(layer, &view, &[1, view.channels.len()])?)
             }
+            Layer::Attention(_) => (layer.clone(), View::features(Vec::new())),
             Layer::Flatten => (Layer::Flatten, view.flat()),
             // The largest and the mean of equal numbers are that number; none is dropped in evaluation.
             layer => (layer.clone(), view),

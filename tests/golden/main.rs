@@ -2,6 +2,7 @@
 //! Every case of a family runs, at the comparison that the index names.
 
 mod affine;
+mod attention;
 mod case;
 mod kmeans;
 mod nf4;
