@@ -4,7 +4,10 @@ use std::fmt;
 
 use ndarray::Axis;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    tensor::matrix,
+};
 
 /// What a pruner removes whole: single elements, rows along an axis, blocks, or some of every few neighbours.
 ///
@@ -56,15 +59,6 @@ enum Kind {
         columns: usize,
         width: usize,
     },
-}
-
-/// (rows, columns) of a tensor taken as a matrix.
-pub(crate) fn matrix(shape: &[usize]) -> (usize, usize) {
-    match shape {
-        [] => (1, 1),
-        [columns] => (1, *columns),
-        [rows, rest @ ..] => (*rows, rest.iter().product()),
-    }
 }
 
 impl Pattern {

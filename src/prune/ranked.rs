@@ -6,13 +6,13 @@ use ndarray::Axis;
 
 use super::{
     Amount, Pattern, Pruner, Score, Units,
-    pattern::{matrix, write_pattern},
+    pattern::write_pattern,
     score::checked_units,
     select::{remove_least, remove_least_of_groups},
 };
 use crate::{
     error::{Error, Result},
-    tensor::{Dense, Mask, PrunedTensor, Weights},
+    tensor::{Dense, Mask, PrunedTensor, Weights, matrix},
 };
 
 /// Removes what a [`Score`] ranks least, in units of a [`Pattern`].

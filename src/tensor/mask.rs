@@ -123,6 +123,21 @@ impl Mask {
         })
     }
 
+    /// Of as many words as a countable shape needs, bits beyond the last element 0.
+    #[cfg(feature = "io")]
+    pub(crate) fn from_words(shape: &[usize], words: Vec<u64>) -> Mask {
+        debug_assert_eq!(words.len(), elements(shape).div_ceil(64));
+        Mask { shape: shape.into(), words: words.into() }
+    }
+
+    /// The bits, the first element's lowest, in as few bytes as hold them.
+    #[cfg(feature = "io")]
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.truncate(self.nbytes());
+        bytes
+    }
+
     /// The mask as an array of its shape.
     pub fn to_array(&self) -> ArrayD<bool> {
         ArrayD::from_shape_vec(IxDyn(&self.shape), self.iter().collect()).expect("as many elements as the shape says")
