@@ -146,7 +146,7 @@ fn draw(rows: &[table::Row], network: &Network, options: &Options) -> Result<(),
     let mut quantized = Vec::new();
     for (name, _, recipe) in techniques().into_iter().filter(|(_, bits, _)| *bits == 3) {
         if let Some(tensor) = recipe.apply(network)?.quantized(layer) {
-            quantized.push((name, tensor.clone()));
+            quantized.push((name, tensor.into_owned()));
         }
     }
     let levels = pictures::weights_and_levels(layer, network.parameter(layer)?, &quantized);

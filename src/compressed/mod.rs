@@ -15,8 +15,8 @@ use structure::Kind;
 use crate::{
     error::{Error, Result},
     nn::{Attention, Network},
-    packed::Activations,
-    tensor::{Checkpoint, PrunedTensor, QuantizedTensor, SparseTensor, Stored},
+    packed::{Activations, AtRest},
+    tensor::{Checkpoint, PrunedTensor, QuantizedTensor, Stored},
 };
 
 /// `branch + input` of a residual, which must be of one shape: nothing is broadcast.
@@ -89,6 +89,15 @@ impl Compressed {
         }
     }
 
+    /// The tensor of that name, if it is compressed in a way that kernels take.
+    fn packable(&self, name: &str) -> Option<AtRest<'_>> {
+        match self.tensors.tensor(name) {
+            Ok(Stored::Quantized(q)) => Some(q.into()),
+            Ok(Stored::Sparse(sparse)) => Some(sparse.into()),
+            _ => None,
+        }
+    }
+
     /// Bytes at rest of all tensors.
     pub fn nbytes(&self) -> usize {
         self.tensors.nbytes()
@@ -141,14 +150,8 @@ impl Compressed {
             let (expected, found) = (expected.to_vec(), tensor.shape().to_vec());
             return Err(Error::Shape { what: "the quantized weight", expected, found });
         }
-        let sparse = match self.tensors.tensor(name)? {
-            Stored::Sparse(before) => Some(SparseTensor::from_quantized(&tensor, before.mask())?),
-            _ => None,
-        };
-        match sparse.filter(|sparse| sparse.nbytes() < tensor.nbytes()) {
-            Some(sparse) => self.tensors.insert(name, sparse),
-            None => self.tensors.insert(name, tensor),
-        };
+        let stored = self.tensors.tensor(name)?.to_quantized(tensor)?;
+        self.tensors.insert(name, stored);
         self.schemes.insert(name.to_owned(), scheme.into());
         Ok(())
     }

@@ -98,13 +98,13 @@ impl Step {
             let bias = has.then(|| compressed.tensors.floats(&join(name, "bias"))).transpose()?;
             Ok(bias.and_then(|bias| bias.into_dimensionality::<Ix1>().ok()))
         };
-        Ok(match (kind, compressed.quantized(&join(name, "weight"))) {
-            (Kind::Linear { bias: has }, Some(q)) => {
-                let packed = PackedWeights::with(q, compressed.activations(name))?;
+        Ok(match (kind, compressed.packable(&join(name, "weight"))) {
+            (Kind::Linear { bias: has }, Some(weight)) => {
+                let packed = PackedWeights::with(weight, compressed.activations(name))?;
                 Step::Linear(Box::new(packed.with_bias(bias(*has)?)?))
             }
-            (Kind::Conv2d { stride, padding, dilation, groups, bias: has }, Some(q)) => {
-                let packed = PackedConv2d::new(q, *groups, compressed.activations(name))?;
+            (Kind::Conv2d { stride, padding, dilation, groups, bias: has }, Some(weight)) => {
+                let packed = PackedConv2d::new(weight, *groups, compressed.activations(name))?;
                 let packed = packed.stride(*stride).padding(*padding).dilation(*dilation);
                 Step::Conv2d(Box::new(packed.with_bias(bias(*has)?)?))
             }

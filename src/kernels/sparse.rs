@@ -113,11 +113,6 @@ impl PackedSparse {
         PackedSparse { isa, n, k, height, starts, columns, values: packed }
     }
 
-    /// The instruction set that the weights are packed for.
-    pub(crate) fn isa(&self) -> Isa {
-        self.isa
-    }
-
     /// Bytes in memory.
     pub(crate) fn nbytes(&self) -> usize {
         let columns = match &self.columns {
@@ -452,7 +447,7 @@ mod tests {
     fn many_columns_take_wide_numbers() {
         let k = (1 << 16) + 3;
         let weights: Vec<f32> = (0..2 * k).map(|i| (i % 7) as f32).collect();
-        let kept = |i: usize| i % k >= 1 << 16 || i % 1000 == 0;
+        let kept = |i: usize| i % k >= 1 << 16 || i.is_multiple_of(1000);
         let x: Vec<f32> = (0..3 * k).map(|i| (i % 5) as f32).collect();
         for isa in Isa::available() {
             let packed = PackedSparse::new(isa, &weights, (2, k), 1, kept);

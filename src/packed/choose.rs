@@ -1,9 +1,14 @@
 //! Which kernel runs a tensor: one decision, a value that can be compared.
 
+use std::ops::Range;
+
 use ndarray::Axis;
 
 use super::Activations;
-use crate::tensor::{Granularity, Grid, QuantizedTensor};
+use crate::{
+    kernels::isa::Isa,
+    tensor::{Granularity, Grid, QuantizedTensor, SparseLayout},
+};
 
 /// How a weight will be multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,59 @@ pub(super) fn choose(q: &QuantizedTensor, activations: &Activations) -> Choice {
     }
 }
 
+/// How a pruned weight of floats will be multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FloatChoice {
+    /// Strips of so many rows with the same columns.
+    Sparse { pattern: Pattern, height: usize },
+    /// Zeros multiplied as any number.
+    Dense,
+}
+
+/// What a sparse kernel makes use of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pattern {
+    /// Nothing: survivors lie anywhere.
+    Csr,
+    /// As many in every row.
+    NOfM,
+    /// Rows that share their columns.
+    Block,
+}
+
+/// The largest share of survivors at which a strip of so many rows is faster than the dense product, at batches of 1 to
+/// 256; by `cargo bench --bench sparse` on Zen 5.
+const PAYS: [(usize, f64); 3] = [(1, 0.2), (2, 0.3), (4, 0.5)];
+
+/// Decides for some rows of a pruned weight, of whose `len` elements `left` are left.
+pub(super) fn choose_floats(layout: SparseLayout, left: usize, len: usize, rows: &Range<usize>) -> FloatChoice {
+    let (pattern, block) = match layout {
+        SparseLayout::NOfM { .. } => (Pattern::NOfM, 1),
+        SparseLayout::Block { rows, .. } if rows > 1 => (Pattern::Block, rows),
+        _ => (Pattern::Csr, 1),
+    };
+    // Blocks count from the whole weight's first row, strips from the first of these; the last block may be cut.
+    let fits = |height: usize| {
+        height == 1 || (rows.start.is_multiple_of(height) && (block.is_multiple_of(height) || block >= rows.end))
+    };
+    let height = [4, 2, 1].into_iter().find(|height| fits(*height)).unwrap_or(1);
+    let pattern = if height == 1 && pattern == Pattern::Block { Pattern::Csr } else { pattern };
+    match PAYS.iter().any(|(of, share)| *of == height && left as f64 <= share * len as f64) {
+        true => FloatChoice::Sparse { pattern, height },
+        false => FloatChoice::Dense,
+    }
+}
+
+/// The name of a sparse kernel.
+pub(super) fn float_kernel(pattern: Pattern, isa: Isa) -> &'static str {
+    let names = match pattern {
+        Pattern::Csr => ["csr-f32-scalar", "csr-f32-avx2", "csr-f32-avxvnni", "csr-f32-avx512vnni"],
+        Pattern::NOfM => ["nm-f32-scalar", "nm-f32-avx2", "nm-f32-avxvnni", "nm-f32-avx512vnni"],
+        Pattern::Block => ["block-f32-scalar", "block-f32-avx2", "block-f32-avxvnni", "block-f32-avx512vnni"],
+    };
+    names.into_iter().find(|name| name.rsplit('-').next() == Some(isa.name())).unwrap_or(names[0])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +128,29 @@ mod tests {
         assert_eq!(of(Quantizer::uniform(4).per_group(3).apply(&w)), Choice::Int8 { group_size: 3 });
         assert_eq!(of(Quantizer::uniform(4).per_group(4).apply(&w)), Choice::Decoded);
         assert_eq!(of(Quantizer::uniform(4).per_group(32).apply(&w)), Choice::Int8 { group_size: 6 });
+    }
+
+    #[test]
+    fn zeros_are_left_out_where_that_pays() {
+        let csr = |left| choose_floats(SparseLayout::Bitmask, left, 1000, &(0..10));
+        assert_eq!(csr(100), FloatChoice::Sparse { pattern: Pattern::Csr, height: 1 });
+        assert_eq!(csr(500), FloatChoice::Dense);
+        let pairs = SparseLayout::NOfM { n: 1, m: 8 };
+        assert_eq!(
+            choose_floats(pairs, 125, 1000, &(0..10)),
+            FloatChoice::Sparse { pattern: Pattern::NOfM, height: 1 }
+        );
+        let block = |rows, columns| SparseLayout::Block { rows, columns };
+        let of = |layout, rows| choose_floats(layout, 200, 1000, &rows);
+        assert_eq!(of(block(4, 4), 0..10), FloatChoice::Sparse { pattern: Pattern::Block, height: 4 });
+        assert_eq!(of(block(8, 2), 4..8), FloatChoice::Sparse { pattern: Pattern::Block, height: 4 });
+        assert_eq!(of(block(2, 2), 0..10), FloatChoice::Sparse { pattern: Pattern::Block, height: 2 });
+        assert_eq!(of(block(10, 1), 0..10), FloatChoice::Sparse { pattern: Pattern::Block, height: 4 });
+        // The strips of a group that starts within a block would not be the block's.
+        assert_eq!(of(block(4, 4), 5..10), FloatChoice::Sparse { pattern: Pattern::Csr, height: 1 });
+        assert_eq!(of(block(1, 16), 0..10), FloatChoice::Sparse { pattern: Pattern::Csr, height: 1 });
+        for isa in Isa::available() {
+            assert_eq!(float_kernel(Pattern::Block, isa), format!("block-f32-{}", isa.name()));
+        }
     }
 }

@@ -1,20 +1,17 @@
 //! A convolution ready to run, through im2col.
 
-use std::sync::Arc;
-
 use ndarray::{Array1, ArrayBase, ArrayD, ArrayView2, Axis, Data, Dimension, IxDyn, s};
 
-use super::{Activations, PackedWeights};
+use super::{Activations, AtRest, PackedWeights, at_rest::Whole};
 use crate::{
     error::{Error, Result},
     kernels::{
         im2col::{Windows, im2col},
         parallel,
     },
-    tensor::QuantizedTensor,
 };
 
-/// A quantized convolution weight (out, in / groups, kh, kw), packed: every window of the input becomes a row, and the
+/// A compressed convolution weight (out, in / groups, kh, kw), packed: every window of the input becomes a row, and the
 /// rows are multiplied by a [`PackedWeights`] a group.
 ///
 /// | setting | default | range |
@@ -55,7 +52,8 @@ impl PackedConv2d {
     /// # Errors
     /// [`Error::Rank`] unless the weight has four axes; [`Error::Setting`] if the groups do not divide the outputs; those
     /// of [`PackedWeights::with`].
-    pub fn new(weight: &QuantizedTensor, groups: usize, activations: Activations) -> Result<Self> {
+    pub fn new<'a>(weight: impl Into<AtRest<'a>>, groups: usize, activations: Activations) -> Result<Self> {
+        let weight = Whole::of(weight.into());
         let &[outputs, channels, height, width] = weight.shape() else {
             let found = weight.shape().to_vec();
             return Err(Error::Rank { what: "a convolution weight", expected: "4", found });
@@ -64,7 +62,6 @@ impl PackedConv2d {
             let bound = "at least 1 and a divisor of the output channels";
             return Err(Error::Setting { setting: "groups", value: groups as f64, bound });
         }
-        let weight = Arc::new(weight.clone());
         let each = outputs / groups;
         let packed = (0..groups).map(|g| PackedWeights::rows(&weight, g * each..(g + 1) * each, activations.clone()));
         Ok(PackedConv2d {

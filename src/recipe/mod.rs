@@ -6,7 +6,7 @@ mod rules;
 
 use std::{fmt, sync::Arc};
 
-use ndarray::{ArrayBase, ArrayD, Data, Dimension};
+use ndarray::{ArrayBase, Data, Dimension};
 pub use pruning::{AcDc, Gradual, LotteryTicket, Movement, Pruning, RigL, Sensitivity, SensitivityRow, Ticket};
 use rules::Rules;
 
@@ -17,7 +17,7 @@ use crate::{
     packed::Activations,
     prune::Pruner,
     quantize::{Quantizer, Uniform},
-    tensor::{Checkpoint, Stored},
+    tensor::{Checkpoint, SparseValues, Stored},
 };
 
 /// Schemes by layer name, applied to a network or to a checkpoint.
@@ -176,7 +176,7 @@ impl Recipe {
         Ok(compressed)
     }
 
-    /// Compresses the float tensors of a checkpoint that have at least two axes and a matching name; the others stay.
+    /// Compresses the float tensors (sparse ones included) of a checkpoint that have at least two axes and a matching name; the others stay.
     ///
     /// # Errors
     /// As [`apply`](Recipe::apply).
@@ -193,11 +193,16 @@ impl Recipe {
     /// ```
     pub fn apply_to_checkpoint(&self, checkpoint: &Checkpoint) -> Result<Checkpoint> {
         self.needs_no_data()?;
-        let eligible = |tensor: &Stored| matches!(tensor, Stored::Float(values, _) if values.ndim() >= 2);
+        let eligible = |tensor: &Stored| match tensor {
+            Stored::Float(..) => tensor.shape().len() >= 2,
+            Stored::Sparse(sparse) => tensor.shape().len() >= 2 && matches!(sparse.values(), SparseValues::Floats(_)),
+            _ => false,
+        };
         let names = checkpoint.iter().filter(|(_, tensor)| eligible(tensor)).map(|(name, _)| name.to_owned());
         let mut compressed = checkpoint.clone();
         for (name, tensor, _) in self.quantized(names.collect(), checkpoint)? {
-            compressed.insert(name, tensor);
+            let stored = checkpoint.tensor(&name)?.to_quantized(tensor)?;
+            compressed.insert(name, stored);
         }
         Ok(compressed)
     }
@@ -211,8 +216,11 @@ impl Recipe {
         let planned = self.plan(names, tensors)?.into_iter();
         let quantized =
             planned.filter_map(|Planned { name, scheme, .. }| Some((name, scheme?))).map(|(name, scheme)| {
-                let weights: ArrayD<f32> = tensors.floats(&name)?;
-                let (tensor, words) = scheme.apply_described(&weights).map_err(|e| e.in_layer(&name))?;
+                let quantized = match tensors.tensor(&name)? {
+                    Stored::Sparse(sparse) => scheme.apply_described(&sparse.to_pruned()),
+                    _ => scheme.apply_described(&tensors.floats(&name)?),
+                };
+                let (tensor, words) = quantized.map_err(|e| e.in_layer(&name))?;
                 Ok((name, tensor, words))
             });
         quantized.collect()

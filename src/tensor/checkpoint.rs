@@ -72,6 +72,13 @@ impl Stored {
         }
     }
 
+    /// What stands in its place once it is quantized: of a sparse tensor only what is left, if that takes fewer bytes.
+    pub(crate) fn to_quantized(&self, tensor: QuantizedTensor) -> Result<Stored> {
+        let Stored::Sparse(sparse) = self else { return Ok(tensor.into()) };
+        let sparse = SparseTensor::from_quantized(&tensor, sparse.mask())?;
+        Ok(if sparse.nbytes() < tensor.nbytes() { sparse.into() } else { tensor.into() })
+    }
+
     /// The numbers it stands for; `None` where it holds no floats.
     pub fn to_floats(&self) -> Option<ArrayD<f32>> {
         match self {
