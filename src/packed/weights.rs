@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::{
     Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Data, DataMut, Dimension, Ix2, IxDyn,
-    linalg::general_mat_mul,
+    linalg::{general_mat_mul, general_mat_vec_mul},
 };
 
 use super::{
@@ -253,7 +253,10 @@ impl PackedWeights {
                     Some(bias) => y.assign(bias),
                     None => y.fill(0.0),
                 }
-                general_mat_mul(1.0, &x, &weights.t(), 1.0, &mut y);
+                match x.nrows() {
+                    1 => general_mat_vec_mul(1.0, weights, &x.row(0), 1.0, &mut y.row_mut(0)),
+                    _ => general_mat_mul(1.0, &x, &weights.t(), 1.0, &mut y),
+                }
             }
             Packed::Sparse { weights, .. } => {
                 let x = x.as_standard_layout();
