@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 /// | [`cubic`](Schedule::cubic) (Zhu and Gupta 2017) | `s₁ + (s₀ - s₁)(1 - p)³` |
 /// | [`polynomial`](Schedule::polynomial) | `s₁ + (s₀ - s₁)(1 - p)ⁿ` |
 /// | [`exponential`](Schedule::exponential) | `1 - (1 - s₀)((1 - s₁) / (1 - s₀))ᵖ`: as large a share of what is left each time |
-/// | [`steps`](Schedule::steps) | `s₀ + share · (s₁ - s₀)` of the last step at or before `p` |
+/// | [`steps`](Schedule::steps) | `s₀ + share · (s₁ - s₀)` of the last step at or before `p`; `s₁` at 1 |
 ///
 /// | setting | default | range |
 /// |---|---|---|
 /// | [`initial`](Schedule::initial) | 0 | 0 to 1 |
 /// | [`over`](Schedule::over) | the first half of the training | 0 to 1, the start before the end |
-/// | [`events`](Schedule::events) | 10 | at least 1 |
+/// | [`events`](Schedule::events), [`every`](Schedule::every) | 10 events | at least 1; no more than steps |
 ///
 /// ```
 /// use tersor::prune::Schedule;
@@ -34,7 +34,13 @@ pub struct Schedule {
     curve: Curve,
     initial: f64,
     window: (f64, f64),
-    events: usize,
+    pace: Pace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pace {
+    Events(usize),
+    Every(usize),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +53,7 @@ enum Curve {
 
 impl Schedule {
     fn new(curve: Curve) -> Schedule {
-        Schedule { curve, initial: 0.0, window: (0.0, 0.5), events: 10 }
+        Schedule { curve, initial: 0.0, window: (0.0, 0.5), pace: Pace::Events(10) }
     }
 
     /// All at the start of the window.
@@ -94,7 +100,12 @@ impl Schedule {
 
     /// Sets how often is pruned within the window.
     pub fn events(self, events: usize) -> Schedule {
-        Schedule { events, ..self }
+        Schedule { pace: Pace::Events(events), ..self }
+    }
+
+    /// Prunes before every so many of the window's steps, from its first on.
+    pub fn every(self, steps: usize) -> Schedule {
+        Schedule { pace: Pace::Every(steps), ..self }
     }
 
     /// The sparsity at progress `p` within the window, on the way to `end`.
@@ -120,11 +131,25 @@ impl Schedule {
         let (start, end) = self.window;
         let at = |share: f64| ((start + (end - start) * share) * steps as f64).floor() as usize;
         let mut plan: Vec<(usize, f64)> = match &self.curve {
-            // A step's event is where it starts.
-            Curve::Steps(jumps) => jumps.iter().map(|(from, _)| (at(*from), *from)).collect(),
-            _ => (0..self.events)
-                .map(|event| (at(event as f64 / self.events as f64), (event + 1) as f64 / self.events as f64))
-                .collect(),
+            // A step's event is where it starts; the way's end is one, if no step leads there.
+            Curve::Steps(jumps) => {
+                let end = jumps.last().filter(|(_, share)| *share < 1.0).map(|_| 1.0);
+                jumps.iter().map(|(from, _)| *from).chain(end).map(|from| (at(from), from)).collect()
+            }
+            _ => {
+                let (first, window) = (at(0.0), at(1.0) - at(0.0));
+                // There is no more than one event a step.
+                let events = match self.pace {
+                    Pace::Events(events) => events.min(steps),
+                    Pace::Every(every) => window.div_ceil(every),
+                };
+                let events = events.max(1);
+                let step = |event: usize| match self.pace {
+                    Pace::Events(_) => at(event as f64 / events as f64),
+                    Pace::Every(every) => first + event * every,
+                };
+                (0..events).map(|event| (step(event), (event + 1) as f64 / events as f64)).collect()
+            }
         };
         if let Some(last) = plan.last_mut() {
             last.1 = 1.0;
@@ -149,8 +174,12 @@ impl Schedule {
             let bound = "at most the end of the window";
             return Err(Error::Setting { setting: "start of the schedule's window", value: self.window.0, bound });
         }
-        if self.events == 0 {
-            return Err(Error::Setting { setting: "events of the schedule", value: 0.0, bound: "at least 1" });
+        let (setting, count) = match self.pace {
+            Pace::Events(events) => ("events of the schedule", events),
+            Pace::Every(every) => ("steps between events of the schedule", every),
+        };
+        if count == 0 {
+            return Err(Error::Setting { setting, value: 0.0, bound: "at least 1" });
         }
         match &self.curve {
             Curve::Polynomial(power) if !(power.is_finite() && *power > 0.0) => {
@@ -203,6 +232,14 @@ mod tests {
         assert_eq!(Schedule::cubic().events(10).over(0.5, 0.5).plan(8).unwrap(), [(4, 1.0)]);
         assert_eq!(Schedule::constant().over(1.0, 1.0).plan(3).unwrap(), [(2, 1.0)]);
         assert_eq!(Schedule::steps([(0.0, 0.5), (0.5, 1.0)]).over(0.0, 1.0).plan(10).unwrap(), [(0, 0.0), (5, 1.0)]);
+        // Steps that do not lead all the way are followed by one that does.
+        let half = Schedule::steps([(0.25, 0.2), (0.5, 0.5)]).over(0.0, 0.8).plan(10).unwrap();
+        assert_eq!(half, [(2, 0.25), (4, 0.5), (8, 1.0)]);
+        let every = Schedule::linear().every(3).over(0.2, 0.9).plan(10).unwrap();
+        assert_eq!(every, [(2, 1.0 / 3.0), (5, 2.0 / 3.0), (8, 1.0)]);
+        assert_eq!(Schedule::linear().every(9).over(0.5, 0.5).plan(10).unwrap(), [(5, 1.0)]);
+        assert_eq!(Schedule::linear().events(usize::MAX).over(0.0, 1.0).plan(2).unwrap(), [(0, 0.5), (1, 1.0)]);
+        assert_eq!(Schedule::linear().every(usize::MAX).over(0.0, 1.0).plan(2).unwrap(), [(0, 1.0)]);
     }
 
     #[test]
@@ -212,7 +249,8 @@ mod tests {
             (Schedule::linear().over(0.5, 0.25), "0.5"),
             (Schedule::linear().over(-0.5, 0.25), "-0.5"),
             (Schedule::linear().over(0.0, f64::NAN), "NaN"),
-            (Schedule::linear().events(0), "0"),
+            (Schedule::linear().events(0), "events"),
+            (Schedule::linear().every(0), "steps between"),
             (Schedule::polynomial(0.0), "power"),
             (Schedule::steps([(0.5, 0.5), (0.25, 1.0)]), "0.25"),
             (Schedule::steps([(0.5, 0.5), (0.75, 2.0)]), "2"),

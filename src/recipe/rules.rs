@@ -27,8 +27,14 @@ impl<T: ?Sized> Rules<T> {
         self.0.push((pattern.into(), what));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The patterns whose matches stay as they are.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, what)| what.is_none()).map(|(pattern, _)| pattern.as_str())
+    }
+
+    /// Whether anything is done to any name.
+    pub(super) fn do_something(&self) -> bool {
+        self.0.iter().any(|(_, what)| what.is_some())
     }
 
     /// What each name gets. A pattern matches a name with or without its `.weight`; one that matches none is an error.

@@ -153,6 +153,12 @@ impl Sparsity {
         Ok(self)
     }
 
+    /// The report as JSON: an object with `rows` and `timing`.
+    #[cfg(feature = "io")]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
     fn sum(&self, of: impl Fn(&SparseRow) -> usize) -> usize {
         self.rows.iter().map(of).sum()
     }

@@ -4,10 +4,15 @@ use super::Pruning;
 use crate::{
     error::{Error, Result},
     nn::{Callback, Data, Network, Progress},
+    tensor::Mask,
 };
 
 /// AC/DC (Peste et al. 2021): training alternates between dense phases and pruned ones, so that what was removed can come
-/// back from zero; it ends pruned. Made by [`Pruning::alternating`].
+/// back from zero; it ends pruned. The dense phase before the last, pruned one takes up what is left over. What was
+/// removed before the training stays so. Made by [`Pruning::alternating`].
+///
+/// The defaults are the paper's, of 100 epochs: 10 dense ones, then 5 pruned and 5 dense in turn, at last 10 dense and 15
+/// pruned.
 ///
 /// | setting | default | range |
 /// |---|---|---|
@@ -22,13 +27,15 @@ pub struct AcDc {
     phase: f64,
     last: f64,
     data: Option<Data>,
-    steps: usize,
-    compressed: bool,
+    /// After how many steps the network is pruned (true), or gets its weights back.
+    turns: Vec<(usize, bool)>,
+    /// The masks that weights had before.
+    before: Vec<(String, Option<Mask>)>,
 }
 
 impl AcDc {
     pub(super) fn new(pruning: Pruning) -> AcDc {
-        AcDc { pruning, warm_up: 0.1, phase: 0.05, last: 0.15, data: None, steps: 0, compressed: false }
+        AcDc { pruning, warm_up: 0.1, phase: 0.05, last: 0.15, data: None, turns: vec![], before: vec![] }
     }
 
     /// Sets the share of the training before the first pruned phase.
@@ -51,28 +58,24 @@ impl AcDc {
         AcDc { data: Some(data.clone()), ..self }
     }
 
-    /// Whether the network is pruned in this step.
-    fn is_compressed(&self, step: usize) -> bool {
-        let progress = step as f64 / self.steps.max(1) as f64;
-        if progress < self.warm_up {
-            return false;
-        }
-        progress >= 1.0 - self.last || (((progress - self.warm_up) / self.phase) as usize).is_multiple_of(2)
+    fn turns(&self, steps: usize) -> Vec<(usize, bool)> {
+        let at = |share: f64| (share * steps as f64).round() as usize;
+        let end = 1.0 - self.last;
+        // Pairs of phases that fit, none shorter than a step; a hair more, for sums of shares that are not exact.
+        let phase = self.phase.max(1.0 / steps.max(1) as f64);
+        let pairs = ((end - self.warm_up) / (2.0 * phase) + 1e-9) as usize;
+        let alternating = (0..2 * pairs).map(|turn| (at(self.warm_up + turn as f64 * phase), turn % 2 == 0));
+        alternating.chain([(at(end), true)]).collect()
     }
 
-    fn turn(&mut self, step: usize, network: &mut Network) -> Result<()> {
-        let compressed = self.is_compressed(step);
-        if compressed && !self.compressed {
-            let mut pruned = network.clone();
-            self.pruning.prune_to(&mut pruned, self.data.as_ref(), None)?;
-            *network = pruned;
+    fn turn(&self, done: usize, network: &mut Network) -> Result<()> {
+        let Some((_, compress)) = self.turns.iter().rfind(|(step, _)| *step == done) else { return Ok(()) };
+        let mut turned = network.clone();
+        self.before.iter().try_for_each(|(name, mask)| turned.set_mask(name, mask.clone()))?;
+        if *compress {
+            self.pruning.prune_to(&mut turned, self.data.as_ref(), None)?;
         }
-        if !compressed && self.compressed {
-            for planned in self.pruning.dry_run(network)?.into_iter().filter(|planned| planned.scheme.is_some()) {
-                network.set_mask(&planned.name, None)?;
-            }
-        }
-        self.compressed = compressed;
+        *network = turned;
         Ok(())
     }
 }
@@ -95,22 +98,16 @@ impl Callback for AcDc {
             let (setting, value) = ("last of AC/DC", self.last);
             return Err(Error::Setting { setting, value, bound: "at most what the warm-up leaves" });
         }
-        self.pruning.dry_run(network)?;
-        (self.steps, self.compressed) = (steps, false);
+        // What would go wrong at a turn goes wrong before the first step.
+        self.pruning.prune_to(&mut network.clone(), self.data.as_ref(), None)?;
+        let planned = self.pruning.dry_run(network)?.into_iter().filter(|planned| planned.scheme.is_some());
+        let mask = |name: String| network.mask(&name).map(|mask| (name.clone(), mask.cloned()));
+        self.before = planned.map(|planned| mask(planned.name)).collect::<Result<_>>()?;
+        self.turns = self.turns(steps);
         self.turn(0, network)
     }
 
     fn after_step(&mut self, at: &Progress, network: &mut Network) -> Result<()> {
-        // After the last step the network stays in the phase that ended it.
-        if at.step() + 1 < self.steps { self.turn(at.step() + 1, network) } else { Ok(()) }
-    }
-
-    fn finish(&mut self, network: &mut Network) -> Result<()> {
-        self.compressed = self.is_compressed(self.steps.saturating_sub(1));
-        if !self.compressed {
-            // A training of too few steps for a last phase ends pruned all the same.
-            self.pruning.prune_to(network, self.data.as_ref(), None)?;
-        }
-        Ok(())
+        self.turn(at.step() + 1, network)
     }
 }

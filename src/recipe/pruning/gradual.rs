@@ -47,19 +47,24 @@ impl Gradual {
     /// Does what is due before this step.
     fn prune_before(&self, step: usize, network: &mut Network) -> Result<()> {
         for (_, p) in self.plan.iter().filter(|(at, _)| *at == step) {
-            let on_the_way = |end: f64| self.schedule.sparsity(end, *p);
-            let mut pruned = network.clone();
-            self.pruning.prune_to(&mut pruned, self.data.as_ref(), if *p < 1.0 { Some(&on_the_way) } else { None })?;
-            *network = pruned;
+            *network = self.pruned(network, *p)?;
         }
         Ok(())
+    }
+
+    fn pruned(&self, network: &Network, p: f64) -> Result<Network> {
+        let on_the_way = |end: f64| self.schedule.sparsity(end, p);
+        let mut pruned = network.clone();
+        self.pruning.prune_to(&mut pruned, self.data.as_ref(), if p < 1.0 { Some(&on_the_way) } else { None })?;
+        Ok(pruned)
     }
 }
 
 impl Callback for Gradual {
     fn start(&mut self, network: &mut Network, steps: usize) -> Result<()> {
-        self.pruning.dry_run(network)?;
         self.plan = self.schedule.plan(steps)?;
+        // What would go wrong at an event goes wrong before the first step.
+        self.plan.first().map_or(Ok(()), |(_, p)| self.pruned(network, *p).map(|_| ()))?;
         self.prune_before(0, network)
     }
 

@@ -7,6 +7,7 @@ use crate::{
     error::{Error, Result},
     nn::{Callback, Data, History, Network, Optimizer, Progress, Training},
     prune::{Pruner, Random, Ranked},
+    random::derive,
 };
 
 /// The search for lottery tickets (Frankle and Carbin 2019): train, prune, put the weights that are left back to what they
@@ -81,8 +82,8 @@ impl Ticket {
     /// As [`on`](Ticket::on).
     pub fn shuffled(&self, whole: &Network, seed: u64) -> Result<Network> {
         let mut masked = whole.clone();
-        for (name, mask) in self.initial.masks() {
-            let random = Ranked::new(Random::new(seed), mask.len() - mask.kept());
+        for (index, (name, mask)) in self.initial.masks().into_iter().enumerate() {
+            let random = Ranked::new(Random::new(derive(seed, index)), mask.len() - mask.kept());
             let pruned = random.apply(&whole.parameter(&name)?)?;
             masked.set_mask(&name, Some(pruned.mask().clone()))?;
         }
@@ -123,10 +124,7 @@ impl LotteryTicket {
             Ok((trained, history, early.network))
         };
         let (trained, history, early) = train(network)?;
-        let Some(early) = early else {
-            let (setting, value) = ("the step to rewind to", self.rewind as f64);
-            return Err(Error::Setting { setting, value, bound: "within the training" });
-        };
+        let early = early.unwrap_or_else(|| trained.clone()); // which steps beyond the training were refused before
         let mut tickets = vec![Ticket { initial: network.clone(), trained, history }];
         for _ in 0..self.rounds {
             let mut pruned = tickets[tickets.len() - 1].trained.clone();
@@ -150,7 +148,11 @@ struct Early {
 }
 
 impl Callback for Early {
-    fn start(&mut self, network: &mut Network, _: usize) -> Result<()> {
+    fn start(&mut self, network: &mut Network, steps: usize) -> Result<()> {
+        if self.step > steps {
+            let (setting, value) = ("the step to rewind to", self.step as f64);
+            return Err(Error::Setting { setting, value, bound: "within the training" });
+        }
         self.network = (self.step == 0).then(|| network.clone());
         Ok(())
     }

@@ -17,7 +17,7 @@ pub use movement::Movement;
 pub use rigl::RigL;
 pub use sensitivity::{Sensitivity, SensitivityRow};
 
-use super::{Planned, Recipe, rules::Rules};
+use super::{Inputs, Planned, Recipe, rules::Rules};
 use crate::{
     error::{Error, Result},
     nn::{CrossEntropy, Data, Loss, Network},
@@ -30,8 +30,8 @@ use observe::Observations;
 /// Pruners by the names of weights, applied to a network in place: its weights get masks, and keep them through any
 /// training. Made by [`Recipe::prune`].
 ///
-/// Patterns are globs, as in [`Recipe`], over [`Network::maskable`]. Pruned weights are pruned further: what a mask
-/// removed counts towards the amount.
+/// Patterns are globs, as in [`Recipe`], over [`Network::maskable`]; what the recipe keeps is kept. Pruned weights are
+/// pruned further: what a mask removed stays so, and counts towards the amount.
 ///
 /// | setting | default | |
 /// |---|---|---|
@@ -64,12 +64,14 @@ pub struct Pruning {
 
 impl Pruning {
     pub(super) fn new(recipe: Recipe) -> Pruning {
+        let mut rules = Rules::default();
+        recipe.rules.kept().for_each(|pattern| rules.push(pattern, None));
         Pruning {
-            rules: Rules::default(),
+            rules,
             across_layers: false,
             loss: Arc::new(CrossEntropy::new()),
             input_shape: None,
-            quantizes: !recipe.rules.is_empty(),
+            quantizes: recipe.rules.do_something() || !matches!(recipe.activations, Inputs::Dynamic),
         }
     }
 
@@ -119,7 +121,8 @@ impl Pruning {
         planned.collect()
     }
 
-    /// Prunes a network by scores that need no data.
+    /// Prunes a network by scores that need no data. The report counts multiplications, of one sample, if
+    /// [`input_shape`](Pruning::input_shape) is set.
     ///
     /// # Errors
     /// As [`dry_run`](Pruning::dry_run); [`Error::Layer`] with what a pruner refuses, and where; [`Error::Conflict`] for
@@ -151,11 +154,12 @@ impl Pruning {
     fn run(&self, network: &mut Network, data: Option<&Data>) -> Result<Sparsity> {
         let mut pruned = network.clone();
         self.prune_to(&mut pruned, data, None)?;
+        let report = match self.input_shape.as_deref().or(data.map(|data| data.inputs().shape())) {
+            Some([_, sample @ ..]) => Sparsity::new(&pruned, &[&[1], sample].concat())?,
+            _ => Sparsity::of_weights(&pruned)?,
+        };
         *network = pruned;
-        match data.map(|data| data.inputs().shape()).or(self.input_shape.as_deref()) {
-            Some(shape) => Sparsity::new(network, shape),
-            None => Sparsity::of_weights(network),
-        }
+        Ok(report)
     }
 
     /// Prunes in as many rounds as the scores want: to the pruners' amounts, or to what `on_the_way` makes of them as
@@ -192,9 +196,10 @@ impl Pruning {
             }
             for (name, pruned) in masks {
                 let (values, mask) = pruned.into_parts();
-                network.set_mask(&name, None)?;
-                network.set_parameter(&name, &values)?;
-                network.set_mask(&name, Some(mask))?;
+                // What was removed stays so, whatever a pruner written elsewhere says.
+                let mask = network.mask(&name)?.map_or(Ok(mask.clone()), |before| before.and(&mask));
+                network.set_parameter(&name, &values).map_err(|error| error.in_layer(&name))?;
+                network.set_mask(&name, Some(mask.map_err(|error| error.in_layer(&name))?))?;
             }
         }
         Ok(())
@@ -267,6 +272,7 @@ impl Pruning {
         let Some(on_the_way) = on_the_way.filter(|_| !matches!(ranking.pattern, Pattern::NOfM { .. })) else {
             return Ok(ranking);
         };
+        ranking.amount.validate()?;
         let end = match ranking.amount {
             Amount::Fraction(_) | Amount::Count(_) if ranking.of_remaining => None,
             Amount::Fraction(sparsity) => Some(sparsity),
@@ -275,6 +281,7 @@ impl Pruning {
                     ranking.pattern.units(observed.values().shape()).map(|units| units.count())
                 };
                 let all = observed.iter().map(units).sum::<Result<usize>>()?;
+                ranking.amount.of(all)?; // no more than there are
                 Some(count as f64 / all.max(1) as f64)
             }
             _ => None,

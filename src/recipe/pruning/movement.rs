@@ -14,7 +14,8 @@ use crate::{
 
 /// Movement pruning (Sanh et al. 2020): while a network is fine-tuned, each weight gathers `S = -η Σ (dL/dw) w`, positive
 /// where it moves away from zero, and those with the least `S` are masked, more of them as a [`Schedule`] says. A masked
-/// weight keeps its value and goes on gathering (the gradient passes the mask straight through), so it may come back.
+/// weight keeps its value and goes on gathering (the gradient passes the mask straight through), so it may come back;
+/// what was removed before the training may not.
 ///
 /// | setting | default | range |
 /// |---|---|---|
@@ -60,6 +61,8 @@ struct Soft {
 #[derive(Clone, Debug)]
 struct Moving {
     name: String,
+    /// What was removed before, and never comes back.
+    before: Option<Mask>,
     /// Its values, masked or not.
     shadow: ArrayD<f32>,
     scores: ArrayD<f32>,
@@ -137,7 +140,10 @@ impl Movement {
             let observed: Vec<Observed<'_>> = self
                 .weights
                 .iter()
-                .map(|weight| Observed::new(&weight.shadow).with(Statistic::Movement, &weight.scores))
+                .map(|weight| {
+                    let observed = Observed::new(&weight.shadow).with(Statistic::Movement, &weight.scores);
+                    weight.before.iter().fold(observed, Observed::masked)
+                })
                 .collect();
             let tensors: Vec<&dyn Weights> = observed.iter().map(|observed| observed as _).collect();
             let masks: Vec<Mask> = match self.across_layers {
@@ -159,13 +165,15 @@ impl Callback for Movement {
         self.validate()?;
         let chosen = self.rules.choose(network.maskable())?;
         self.plan = self.schedule.plan(steps)?;
+        // Before the first step nothing has moved.
+        self.plan.iter_mut().for_each(|(at, _)| *at = (*at).max(1));
         let moving = |name: String| {
-            let shadow = network.parameter(&name)?.to_owned();
-            Ok(Moving { scores: ArrayD::zeros(shadow.raw_dim()), shadow, name })
+            let (shadow, before) = (network.parameter(&name)?.to_owned(), network.mask(&name)?.cloned());
+            Ok(Moving { scores: ArrayD::zeros(shadow.raw_dim()), before, shadow, name })
         };
         let names = chosen.into_iter().filter_map(|(name, chosen)| chosen.map(|_| name));
         self.weights = names.map(moving).collect::<Result<_>>()?;
-        self.prune_before(0, network)
+        Ok(())
     }
 
     fn before_step(&mut self, _: &Progress, _: &mut Network, gradients: &mut [(String, ArrayD<f32>)]) -> Result<()> {

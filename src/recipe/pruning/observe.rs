@@ -44,7 +44,12 @@ impl<'a> Observations<'a> {
         let gathered = match (which, self.data) {
             (Statistic::Gradient, Some(data)) => self.network.gradient(data, self.loss)?,
             (Statistic::HessianGradient, Some(data)) => {
-                let gradient = self.network.gradient(data, self.loss)?;
+                // In the space of the weights that are left.
+                let mut gradient = self.network.gradient(data, self.loss)?;
+                for (name, mask) in self.network.masks() {
+                    let own = gradient.iter_mut().find(|(parameter, _)| *parameter == name);
+                    own.map_or(Ok(()), |(_, gradient)| mask.apply(gradient))?;
+                }
                 self.network.hessian_vector(data, self.loss, &gradient)?
             }
             (Statistic::SynapticFlow, data) => match self.input_shape.or(data.map(|data| data.inputs().shape())) {
@@ -56,7 +61,13 @@ impl<'a> Observations<'a> {
                     });
                 }
             },
-            // Movement is gathered by a training of its own; without data the score itself says what it needs.
+            (Statistic::Movement, _) => {
+                return Err(Error::Conflict {
+                    what: "Pruner::movement reads what only a training tells".into(),
+                    remedy: "train with recipe::Movement",
+                });
+            }
+            // Without data the score itself says what it needs.
             _ => return Ok(()),
         };
         self.statistics.insert(which, gathered.into_iter().collect());

@@ -14,7 +14,8 @@ use crate::{
 
 /// RigL (Evci et al. 2020): trains a network that is sparse from the start. Every so many steps, the smallest weights of
 /// each layer go, and as many of those that are not there grow (from zero) where the gradient is largest; the share that is
-/// exchanged, `α/2 (1 + cos(π t / T))`, falls to nothing at the step `T` where it ends.
+/// exchanged, `α/2 (1 + cos(π t / T))`, falls to nothing at the step `T` where it ends. A weight that has a mask already
+/// starts from that one and keeps its number, so that a training can be gone on with, or begin where another pruner ended.
 ///
 /// | setting | default | range |
 /// |---|---|---|
@@ -134,7 +135,18 @@ impl RigL {
                 dense[over] = true;
             }
         }
-        sizes.iter().zip(densities).map(|(n, density)| (n * density).round_ties_even() as usize).collect()
+        let shares: Vec<f64> = sizes.iter().zip(densities).map(|(n, density)| n * density).collect();
+        if !self.erdos_renyi {
+            return shares.into_iter().map(|share| share.round_ties_even() as usize).collect();
+        }
+        // As many in all as the sparsity says: what rounding down leaves goes to the largest remainders.
+        let mut kept: Vec<usize> = shares.iter().map(|share| *share as usize).collect();
+        let all = ((1.0 - self.sparsity) * sizes.iter().sum::<f64>()).round_ties_even() as usize;
+        let mut order: Vec<usize> = (0..kept.len()).filter(|i| (kept[*i] as f64) < sizes[*i]).collect();
+        order.sort_by(|a, b| shares[*b].fract().total_cmp(&shares[*a].fract()));
+        let missing = all.saturating_sub(kept.iter().sum());
+        order.into_iter().take(missing).for_each(|i| kept[i] += 1);
+        kept
     }
 
     /// Exchanges a share of a layer's weights.
@@ -164,9 +176,11 @@ impl Callback for RigL {
         let chosen = self.rules.choose(network.maskable())?;
         self.names = chosen.into_iter().filter_map(|(name, chosen)| chosen.map(|_| name)).collect();
         self.last_step = self.until * steps as f64;
+        let whole = |name: &&String| matches!(network.mask(name), Ok(None));
+        let names: Vec<&String> = self.names.iter().filter(whole).collect();
         let shapes: Vec<Vec<usize>> =
-            self.names.iter().map(|name| Ok(network.parameter(name)?.shape().to_vec())).collect::<Result<_>>()?;
-        for (index, ((name, shape), kept)) in self.names.iter().zip(&shapes).zip(self.kept(&shapes)).enumerate() {
+            names.iter().map(|name| Ok(network.parameter(name)?.shape().to_vec())).collect::<Result<_>>()?;
+        for (index, ((name, shape), kept)) in names.into_iter().zip(&shapes).zip(self.kept(&shapes)).enumerate() {
             let mut order: Vec<usize> = (0..shape.iter().product()).collect();
             Random::new(derive(self.seed, index)).shuffle(&mut order);
             let mut keeps = vec![false; order.len()];

@@ -92,6 +92,12 @@ impl Sensitivity {
         }
         Ok(scan)
     }
+
+    /// The scan as JSON: an object with `loss`, `accuracy` and `rows`.
+    #[cfg(feature = "io")]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Sensitivity {
