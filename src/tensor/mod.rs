@@ -21,5 +21,5 @@ pub use mask::Mask;
 pub use pruned::PrunedTensor;
 pub use quantized::{Grid, QuantizedTensor};
 pub use statistic::{Observed, Statistic};
-pub(crate) use weights::Dense;
+pub(crate) use weights::{Dense, Survivors};
 pub use weights::{Element, Weighted, Weights};
