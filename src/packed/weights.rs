@@ -294,9 +294,8 @@ fn pruned(floats: &Floats, rows: Range<usize>, inputs: usize) -> Result<Packed> 
     let (first, shape) = (rows.start * inputs, (rows.len(), inputs));
     let values = &floats.values[first..first + rows.len() * inputs];
     let kept = |index: usize| floats.mask.is_kept(first + index);
-    let left = (0..values.len()).filter(|index| kept(*index)).count();
     let isa = Isa::detect()?;
-    Ok(match choose_floats(floats.layout, left, values.len(), &rows) {
+    Ok(match choose_floats(&floats.mask, &rows) {
         FloatChoice::Sparse { pattern, height } if inputs <= PackedSparse::MOST_INPUTS => Packed::Sparse {
             weights: PackedSparse::new(isa, values, shape, height, kept),
             kernel: float_kernel(pattern, isa),
