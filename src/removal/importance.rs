@@ -16,11 +16,14 @@ use crate::{
     tensor::{Observed, Statistic},
 };
 
+/// Arrays by the full names of weights.
+pub(super) type ByName = Vec<(String, ArrayD<f32>)>;
+
 /// What the importance is of.
 #[derive(Clone, Debug)]
 pub(super) enum Ranking {
     /// Rows of weights, with what data told about them.
-    Score(Arc<dyn Score>, Vec<(Statistic, Vec<(String, ArrayD<f32>)>)>),
+    Score(Arc<dyn Score>, Vec<(Statistic, ByName)>),
     /// Nothing: numbers from a seed.
     Random(u64),
     /// Weights of batch normalizations.
