@@ -89,7 +89,7 @@ fn network(seed: u64, data: &Dataset) -> Result<Network, Problem> {
         network = network.conv2d(Conv2d::new(inputs, outputs, 3)).named(name).relu();
         network = if large { network.max_pool2d(2) } else { network };
     }
-    let shape = network.clone().build()?.output_shape(&data.train.inputs().shape()[..])?;
+    let shape = network.clone().build()?.output_shape(data.train.inputs().shape())?;
     let features = shape[1..].iter().product();
     Ok(network.flatten().linear(features, 50).relu().linear(50, CLASSES).build()?)
 }

@@ -154,6 +154,11 @@ impl PackedWeights {
         }
     }
 
+    /// Whether zeros are left out.
+    pub(super) fn is_sparse(&self) -> bool {
+        matches!(self.packed, Packed::Sparse { .. })
+    }
+
     /// Bytes in memory while running.
     pub fn nbytes(&self) -> usize {
         let weights = match &self.packed {
