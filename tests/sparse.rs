@@ -1,4 +1,5 @@
 //! Sparse tensors: every layout there and back, true bytes, files, products, and networks that keep their masks.
+#![cfg(feature = "io")]
 
 mod common;
 
