@@ -1,25 +1,19 @@
-//! Pruning of single tensors: scores against brute force, patterns against what they promise, exact constants, and the
-//! zeros that quantization must keep. The reference implementations' own numbers are in `golden`.
+//! Pruning of single tensors: every score with every pattern does what the pattern promises, energies are those of theory,
+//! bad input is named. Scores one by one are in `scores`, the reference implementations' own numbers in `golden`, what
+//! quantization makes of the zeros in `pruned_quantized`.
 
 mod common;
 
 use approx::assert_relative_eq;
+use common::{normal_line as normal, observed};
 use half::{bf16, f16};
 use ndarray::{Array, Array1, Array2, ArrayD, Axis, IxDyn, array};
 use proptest::prelude::*;
 use tersor::{
-    Error, Mask, PrunedTensor, Pruner, Quantizer, Result, Weights,
+    Error, Mask, PrunedTensor, Pruner, Result, Weights,
     prune::{Amount, Magnitude, Pattern, Ranked, Score},
-    quantize::{Convention, ZeroInRange},
     tensor::{Observed, Statistic},
 };
-
-fn normal(len: usize, seed: u64) -> Array1<f32> {
-    common::normal(1, len, seed).into_shape_with_order(len).unwrap()
-}
-
-const STATISTICS: [Statistic; 4] =
-    [Statistic::Gradient, Statistic::HessianGradient, Statistic::SynapticFlow, Statistic::Movement];
 
 /// Every built-in score with this amount and pattern; FPGM only where it can be.
 fn every_pruner(amount: Amount, pattern: Pattern) -> Vec<Box<dyn Pruner>> {
@@ -51,10 +45,6 @@ impl Score for Position {
         let count = shape.iter().product::<usize>();
         Ok(ArrayD::from_shape_vec(shape, (0..count).map(|i| i as f32).collect()).unwrap())
     }
-}
-
-fn observed<'a>(weights: &'a dyn Weights, statistic: &'a ArrayD<f32>) -> Observed<'a> {
-    STATISTICS.iter().fold(Observed::new(weights), |observed, which| observed.with(*which, statistic))
 }
 
 /// Rows and columns of a tensor taken as a matrix.
@@ -127,7 +117,29 @@ proptest! {
             // What was removed stays removed, and counts.
             let again = pruner.apply(&observed(&pruned, &statistic)).unwrap();
             prop_assert_eq!(again.mask(), pruned.mask(), "{:?}", pruner);
+            for second in every_pruner(Amount::Fraction(1.0 - fraction), Pattern::Element) {
+                let both = second.apply(&observed(&pruned, &statistic)).unwrap();
+                prop_assert_eq!(&both.mask().and(pruned.mask()).unwrap(), both.mask(), "{:?}: nothing comes back", second);
+            }
         }
+    }
+
+    #[test]
+    fn tensors_together_are_one_tensor(
+        lens in prop::collection::vec(1usize..20, 1..4), fraction in 0.0f64..=1.0, seed in any::<u64>(),
+    ) {
+        // Whole numbers, so that there are ties, in one tensor and between two.
+        let all = normal(lens.iter().sum(), seed).mapv(|x| (2.0 * x).round());
+        let mut start = 0;
+        let tensors: Vec<Array1<f32>> = lens.iter().map(|len| {
+            start += len;
+            all.slice(ndarray::s![start - len..start]).to_owned()
+        }).collect();
+        let tensors: Vec<&dyn Weights> = tensors.iter().map(|tensor| tensor as &dyn Weights).collect();
+        let pruned = Pruner::magnitude(fraction).apply_together(&tensors).unwrap();
+        let together: Vec<bool> = pruned.iter().flat_map(|pruned| pruned.mask().iter().collect::<Vec<_>>()).collect();
+        let alone = Pruner::magnitude(fraction).apply(&all).unwrap();
+        prop_assert_eq!(together, alone.mask().iter().collect::<Vec<_>>());
     }
 
     #[test]
@@ -144,6 +156,17 @@ proptest! {
             let groups = kept.chunks(columns).flat_map(|row| row.chunks(m));
             for group in groups {
                 prop_assert_eq!(group.iter().filter(|kept| **kept).count(), n.min(group.len()), "{:?}", pruner);
+            }
+            // Of what is left of a tensor pruned before, no more than n stay, and as many as can.
+            let before = Mask::from_fn(&shape, |i| !(i as u64 ^ seed).is_multiple_of(3)).unwrap();
+            let after = pruner.apply(&observed(&weights, &statistic).masked(&before)).unwrap();
+            let (before, after): (Vec<bool>, Vec<bool>) = (before.iter().collect(), after.mask().iter().collect());
+            for (before, after) in before.chunks(columns).zip(after.chunks(columns)) {
+                for (before, after) in before.chunks(m).zip(after.chunks(m)) {
+                    let left = before.iter().filter(|kept| **kept).count();
+                    prop_assert_eq!(after.iter().filter(|kept| **kept).count(), n.min(left), "{:?}", pruner);
+                    prop_assert!(before.iter().zip(after).all(|(before, after)| *before || !after));
+                }
             }
         }
         let pruned = Pruner::magnitude(1.0 - n as f64 / m as f64).n_of_m(n, m).apply(&weights).unwrap();
@@ -181,65 +204,6 @@ proptest! {
         prop_assert!(order[..removed].iter().all(|i| !pruned.mask().is_kept(*i)));
         prop_assert!(order[removed..].iter().all(|i| pruned.mask().is_kept(*i)));
     }
-
-    #[test]
-    fn lamp_is_its_formula_and_never_empties_a_tensor_before_the_others(
-        lens in prop::collection::vec(1usize..30, 2..5), scales in prop::collection::vec(-8i32..8, 5), seed in any::<u64>(),
-    ) {
-        let tensors: Vec<_> = lens.iter().zip(&scales).enumerate()
-            .map(|(i, (len, scale))| normal(*len, seed ^ i as u64) * 2f32.powi(*scale)).collect();
-        let views: Vec<&dyn Weights> = tensors.iter().map(|t| t as &dyn Weights).collect();
-        let all: usize = lens.iter().sum();
-        // All that can go while each tensor keeps its largest.
-        let pruned = Pruner::lamp(all - lens.len()).apply_together(&views).unwrap();
-        prop_assert!(pruned.iter().all(|p| p.mask().kept() == 1));
-        for w in &tensors {
-            let scores = Ranked::new(tersor::prune::Lamp, 0.5).ranking().unwrap().0.elements(w).unwrap();
-            for (u, score) in w.iter().zip(&scores) {
-                let rest: f64 = w.iter().filter(|v| v.abs() >= u.abs()).map(|v| f64::from(*v).powi(2)).sum();
-                prop_assert!((f64::from(*score) - f64::from(*u).powi(2) / rest).abs() < 1e-6);
-            }
-        }
-    }
-
-    #[test]
-    fn filters_are_ranked_by_their_distances(rows in 2usize..8, columns in 1usize..6, seed in any::<u64>()) {
-        let w = normal(rows * columns, seed).into_shape_with_order((rows, columns)).unwrap();
-        let distance = |a: usize, b: usize| (&w.row(a) - &w.row(b)).mapv(|x| f64::from(x).powi(2)).sum().sqrt();
-        let sums: Vec<f64> = (0..rows).map(|a| (0..rows).map(|b| distance(a, b)).sum()).collect();
-        let pruned = Pruner::fpgm(1).structured(Axis(0)).apply(&w).unwrap();
-        let least = sums.iter().copied().fold(f64::INFINITY, f64::min);
-        let gone = (0..rows).find(|row| !pruned.mask().is_kept(row * columns)).unwrap();
-        prop_assert!(sums[gone] <= least * (1.0 + 1e-5), "in f32 the sums here differ a little");
-    }
-
-    #[test]
-    fn statistics_rank_as_their_papers_say(len in 1usize..30, seed in any::<u64>()) {
-        let (w, s) = (normal(len, seed), normal(len, seed ^ 9));
-        let dynamic = s.clone().into_dyn();
-        let first = |pruner: &dyn Pruner| {
-            let pruned = pruner.apply(&observed(&w, &dynamic)).unwrap();
-            (0..len).find(|i| !pruned.mask().is_kept(*i)).unwrap()
-        };
-        let least = |f: &dyn Fn(f32, f32) -> f32| {
-            (0..len).min_by(|a, b| f(w[*a], s[*a]).total_cmp(&f(w[*b], s[*b]))).unwrap()
-        };
-        prop_assert_eq!(first(&Pruner::taylor(1)), least(&|w, g| (w * g).abs()));
-        prop_assert_eq!(first(&Pruner::snip(1)), least(&|w, g| (w * g).abs()));
-        // Without w the squared gradient norm changes by -2 w (H g); where it gains most, w goes.
-        prop_assert_eq!(first(&Pruner::grasp(1)), least(&|w, hg| w * hg));
-        prop_assert_eq!(first(&Pruner::synflow(1)), least(&|w, flow| (w * flow).abs()));
-        prop_assert_eq!(first(&Pruner::movement(1)), least(&|_, s| s));
-    }
-}
-
-#[test]
-fn a_structures_taylor_score_lets_gains_and_losses_cancel() {
-    let (w, g) = (array![[3.0_f32, 3.0], [1.0, 1.0]], array![[1.0_f32, -1.0], [1.0, 1.0]]);
-    let observed = Observed::new(&w).with(Statistic::Gradient, &g);
-    let rows = |pruned: PrunedTensor| pruned.mask().is_kept(0);
-    assert!(!rows(Pruner::taylor(1).structured(Axis(0)).apply(&observed).unwrap()), "3 - 3 changes nothing");
-    assert!(rows(Pruner::snip(1).structured(Axis(0)).apply(&observed).unwrap()), "its mean is the larger");
 }
 
 #[test]
@@ -277,38 +241,44 @@ fn normal_weights_lose_the_energy_that_theory_says() {
 
 #[test]
 fn every_array_is_taken_alike() {
-    let w = normal(60, 3).into_shape_with_order((6, 10)).unwrap().mapv(|x| bf16::from_f32(x).to_f32());
-    let expected = Pruner::magnitude(0.7).apply(&w).unwrap();
-    let of = |weights: &dyn Weights| Pruner::magnitude(0.7).apply(weights).unwrap();
-    assert_eq!(of(&w.mapv(f64::from)), expected);
-    assert_eq!(of(&w.mapv(bf16::from_f32)), expected);
-    assert_eq!(of(&w.mapv(f16::from_f32)).mask(), expected.mask());
-    let transposed = w.t().as_standard_layout().into_owned();
-    assert_eq!(of(&transposed.t()), expected);
-    assert_eq!(of(&w.slice(ndarray::s![.., ..;1])), expected);
-    // Pruning along axes other than the first, and of tensors of other ranks.
-    let columns = Pruner::magnitude(0.5).structured(Axis(1)).apply(&w).unwrap();
-    assert_eq!(columns.values().axis_iter(Axis(1)).filter(|c| c.iter().all(|x| *x == 0.0)).count(), 5);
+    // Few digits, so that every type holds them.
+    let w = normal(60, 3).into_shape_with_order((6, 10)).unwrap().mapv(|x| (16.0 * x).round() / 16.0);
+    let statistic = normal(60, 4).into_shape_with_order((6, 10)).unwrap();
+    let (transposed, dynamic) = (w.t().as_standard_layout().into_owned(), statistic.clone().into_dyn());
+    let (wide, columns_first) = (Array2::from_shape_fn((12, 10), |(i, j)| w[[i / 2, j]]), statistic.t().to_owned());
+    for pattern in [Pattern::Element, Pattern::Structured(Axis(1)), Pattern::Block { rows: 4, columns: 3 }] {
+        for pruner in every_pruner(Amount::Fraction(0.7), pattern) {
+            let expected = pruner.apply(&observed(&w, &dynamic)).unwrap();
+            let of = |weights: &dyn Weights| pruner.apply(&observed(weights, &dynamic)).unwrap();
+            assert_eq!(of(&w.view()), expected);
+            assert_eq!(of(&w.mapv(f64::from)), expected);
+            assert_eq!(of(&w.mapv(bf16::from_f32)), expected);
+            assert_eq!(of(&w.mapv(f16::from_f32)), expected);
+            assert_eq!(of(&transposed.t()), expected);
+            assert_eq!(of(&wide.slice(ndarray::s![..;2, ..])), expected);
+            let strided = columns_first.t().into_dyn().to_owned();
+            assert_eq!(pruner.apply(&observed(&w, &strided)).unwrap(), expected);
+        }
+    }
     assert_eq!(Pruner::magnitude(1).apply(&ndarray::arr0(3.0_f32)).unwrap().mask().kept(), 0);
 }
 
 #[test]
-fn a_threshold_removes_what_is_below_it() {
-    let w = array![0.1_f32, -0.5, 0.5, -2.0];
-    assert_eq!(Pruner::threshold(0.5).apply(&w).unwrap().values(), array![0.0, -0.5, 0.5, -2.0].into_dyn());
-    let rows = Pruner::threshold(1.0).structured(Axis(0)).apply(&array![[0.1_f32, 0.2], [3.0, 0.0]]).unwrap();
-    assert_eq!(rows.values(), array![[0.0, 0.0], [3.0, 0.0]].into_dyn());
-}
-
-#[test]
 fn pruners_are_shown_as_the_code_that_makes_them() {
-    let shown: [(Box<dyn Pruner>, &str); 6] = [
+    let shown: [(Box<dyn Pruner>, &str); 13] = [
         (Box::new(Pruner::magnitude(0.9)), "magnitude(0.9)"),
         (Box::new(Pruner::magnitude(0.5_f32).n_of_m(2, 4)), "magnitude(0.5).n_of_m(2, 4)"),
         (Box::new(Pruner::magnitude(7).norm(1.0).structured(Axis(0))), "magnitude(7).norm(1.0).structured(Axis(0))"),
         (Box::new(Pruner::random(0.25, 7).block(2, 8).of_remaining()), "random(0.25, 7).block(2, 8).of_remaining()"),
         (Box::new(Pruner::synflow(0.5).rounds(10)), "synflow(0.5).rounds(10)"),
+        (Box::new(Pruner::synflow(0.5).of_remaining()), "synflow(0.5).of_remaining()"),
         (Box::new(Pruner::lamp(0.5)), "lamp(0.5)"),
+        (Box::new(Pruner::fpgm(3).structured(Axis(1))), "fpgm(3).structured(Axis(1))"),
+        (Box::new(Pruner::taylor(0.5)), "taylor(0.5)"),
+        (Box::new(Pruner::snip(0.5)), "snip(0.5)"),
+        (Box::new(Pruner::grasp(0.5)), "grasp(0.5)"),
+        (Box::new(Pruner::movement(Amount::Below(1.5))), "movement(Amount::Below(1.5))"),
+        (Box::new(Pruner::threshold(0.01)), "magnitude(Amount::Below(0.01))"),
     ];
     for (pruner, text) in shown {
         assert_eq!(format!("{pruner:?}"), text);
@@ -320,6 +290,7 @@ fn bad_input_is_named() {
     let w = normal(12, 1).into_shape_with_order((3, 4)).unwrap();
     type Fits = fn(&Error) -> bool;
     let setting: Fits = |e| matches!(e, Error::Setting { .. });
+    let needs: Fits = |e| matches!(e, Error::NeedsCalibration { .. });
     let cases: Vec<(Box<dyn Pruner>, Fits, &str)> = vec![
         (Box::new(Pruner::magnitude(1.5)), setting, "1.5"),
         (Box::new(Pruner::magnitude(-0.25)), setting, "-0.25"),
@@ -340,12 +311,37 @@ fn bad_input_is_named() {
         (Box::new(Pruner::magnitude(0.5).structured(Axis(2))), |e| matches!(e, Error::Axis { axis: 2, rank: 2 }), "2"),
         (Box::new(Pruner::fpgm(0.5)), |e| matches!(e, Error::Conflict { .. }), "structured"),
         (Box::new(Pruner::fpgm(0.5).block(1, 2)), |e| matches!(e, Error::Conflict { .. }), "structured"),
-        (Box::new(Pruner::taylor(0.5)), |e| matches!(e, Error::NeedsCalibration { .. }), "Pruner::taylor"),
-        (Box::new(Pruner::synflow(0.5)), |e| matches!(e, Error::NeedsCalibration { .. }), "Pruner::synflow"),
+        (Box::new(Pruner::taylor(0.5)), needs, "Pruner::taylor needs the gradient"),
+        (Box::new(Pruner::snip(0.5)), needs, "Pruner::snip needs the gradient"),
+        (Box::new(Pruner::grasp(0.5)), needs, "Observed::with(Statistic::HessianGradient"),
+        (Box::new(Pruner::synflow(0.5)), needs, "Pruner::synflow needs the synaptic flow"),
+        (Box::new(Pruner::movement(0.5)), needs, "Observed::with(Statistic::Movement"),
+        (Box::new(Pruner::synflow(0.5).rounds(0)), setting, "rounds = 0"),
     ];
     for (pruner, fits, text) in cases {
         let error = pruner.apply(&w).unwrap_err();
         assert!(fits(&error) && error.to_string().contains(text), "{pruner:?}: {error}");
+    }
+    let statistic = w.clone().into_dyn();
+    for (amount, text) in [(Amount::Fraction(1.01), "1.01"), (f64::NAN.into(), "NaN"), (99.into(), "99")] {
+        for pattern in [Pattern::Element, Pattern::Structured(Axis(0)), Pattern::Block { rows: 2, columns: 3 }] {
+            for pruner in every_pruner(amount, pattern) {
+                let error = pruner.apply(&observed(&w, &statistic)).unwrap_err();
+                assert!(setting(&error) && error.to_string().contains(text), "{pruner:?}: {error}");
+            }
+        }
+    }
+    for pruner in every_pruner(Amount::Fraction(0.5), Pattern::Structured(Axis(1))) {
+        let of = |weights: &dyn Weights, statistic: &ArrayD<f32>| pruner.apply(&observed(weights, statistic));
+        let mut spoiled = w.clone();
+        spoiled[[1, 1]] = f32::NEG_INFINITY;
+        let error = of(&spoiled, &statistic).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { index: 5, .. }) && error.to_string().contains("-inf"), "{error}");
+        assert!(matches!(of(&Array2::<f32>::zeros((3, 0)), &statistic), Err(Error::Empty { .. })));
+        if pruner.ranking().unwrap().0.needs().is_some() {
+            assert!(matches!(of(&w, &spoiled.into_dyn()), Err(Error::NotFinite { .. })), "{pruner:?}");
+            assert!(matches!(of(&w, &w.t().to_owned().into_dyn()), Err(Error::Shape { .. })), "{pruner:?}");
+        }
     }
     let pruner = Pruner::magnitude(0.5);
     assert!(matches!(pruner.apply(&Array2::<f32>::zeros((0, 3))), Err(Error::Empty { .. })));
@@ -370,61 +366,6 @@ fn bad_input_is_named() {
     let broken = |scores: ArrayD<f32>| Ranked::new(Broken(scores), 0.5).apply(&w);
     assert!(matches!(broken(ArrayD::zeros(vec![5])), Err(Error::Shape { .. })));
     assert!(matches!(broken(w.mapv(|_| f32::NAN).into_dyn()), Err(Error::NotFinite { .. })));
-}
-
-#[test]
-fn zeros_stay_zeros_through_every_quantizer_that_has_a_zero() {
-    let w = normal(32 * 48, 8).into_shape_with_order((32, 48)).unwrap().mapv(|x| x + 0.7);
-    let as_found = Convention { zero_in_range: ZeroInRange::AsFound, ..Convention::default() };
-    for pruned in [
-        Pruner::magnitude(0.7).apply(&w),
-        Pruner::magnitude(0.5).n_of_m(2, 4).apply(&w),
-        Pruner::magnitude(0.5).structured(Axis(0)).apply(&w),
-    ] {
-        let pruned = pruned.unwrap();
-        let mut schemes: Vec<(bool, Box<dyn Quantizer>)> = vec![
-            (true, Box::new(Quantizer::uniform(16))),
-            (true, Box::new(Quantizer::nf4())),
-            (true, Box::new(Quantizer::ternary())),
-            (true, Box::new(Quantizer::uniform(4).symmetric().per_channel(Axis(0)))),
-            (true, Box::new(Quantizer::uniform(4).signed_max().per_group(16))),
-            (false, Box::new(Quantizer::binary())),
-            (false, Box::new(Quantizer::binary().centered())),
-            (true, Box::new(Quantizer::uniform(2).convention(as_found).per_group(7))),
-        ];
-        for bits in 1..=8 {
-            schemes.push((true, Box::new(Quantizer::uniform(bits))));
-            schemes.push((true, Box::new(Quantizer::uniform(bits).per_group(10))));
-            schemes.push((true, Box::new(Quantizer::kmeans(bits))));
-            schemes.push((true, Box::new(Quantizer::kmeans(bits).per_channel(Axis(0)))));
-            schemes.push((true, Box::new(Quantizer::quantile(bits).per_group(24))));
-            schemes.push((true, Box::new(Quantizer::quantile(bits).median())));
-            schemes.push((true, Box::new(Quantizer::adaptive(bits))));
-            if bits > 1 {
-                schemes.push((true, Box::new(Quantizer::piecewise(bits))));
-                schemes.push((true, Box::new(Quantizer::power_of_two(bits).per_channel(Axis(0)))));
-                schemes.push((true, Box::new(Quantizer::additive_power_of_two(bits))));
-            }
-        }
-        for (keeps, scheme) in schemes {
-            match scheme.apply(&pruned) {
-                Ok(q) => {
-                    let zeros = q.dequantize().iter().zip(pruned.mask().iter()).all(|(x, kept)| kept || *x == 0.0);
-                    assert!(zeros && keeps, "{scheme:?}");
-                }
-                Err(error) => assert!(!keeps && matches!(error, Error::Conflict { .. }), "{scheme:?}: {error}"),
-            }
-        }
-    }
-}
-
-#[test]
-fn free_levels_are_spent_on_the_survivors() {
-    // 15 levels for 15 distinct survivors and one for the zeros: nothing is lost.
-    let w = Array2::from_shape_fn((15, 40), |(i, j)| if j % 4 == 0 { i as f32 + 1.5 } else { 0.01 * j as f32 });
-    let pruned = PrunedTensor::new(w.into_dyn(), Mask::from_fn(&[15, 40], |i| i % 40 % 4 == 0).unwrap()).unwrap();
-    let q = Quantizer::kmeans(4).apply(&pruned).unwrap();
-    assert_eq!(q.dequantize(), pruned.values());
 }
 
 #[test]

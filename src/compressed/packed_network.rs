@@ -9,7 +9,8 @@ use super::{
 use crate::{
     error::Result,
     nn::{Attention, Data, Layer, ScaledDotProduct, expect_sequences},
-    packed::{PackedConv2d, PackedWeights},
+    packed::{AtRest, PackedConv2d, PackedWeights},
+    tensor::SparseValues,
 };
 
 /// A network that runs: compressed weights on packed kernels, the other layers in floats. Made by
@@ -98,6 +99,9 @@ impl Step {
             let bias = has.then(|| compressed.tensors.floats(&join(name, "bias"))).transpose()?;
             Ok(bias.and_then(|bias| bias.into_dimensionality::<Ix1>().ok()))
         };
+        let float = || -> Result<Step> {
+            Ok(Step::Float(Box::new(structure::layer(kind, name, &|tensor| compressed.tensors.floats(tensor))?)))
+        };
         Ok(match (kind, compressed.packable(&join(name, "weight"))) {
             (Kind::Linear { bias: has }, Some(weight)) => {
                 let packed = PackedWeights::with(weight, compressed.activations(name))?;
@@ -105,6 +109,11 @@ impl Step {
             }
             (Kind::Conv2d { stride, padding, dilation, groups, bias: has }, Some(weight)) => {
                 let packed = PackedConv2d::new(weight, *groups, compressed.activations(name))?;
+                if let (AtRest::Sparse(sparse), false) = (weight, packed.leaves_zeros_out_faster())
+                    && let SparseValues::Floats(_) = sparse.values()
+                {
+                    return float();
+                }
                 let packed = packed.stride(*stride).padding(*padding).dilation(*dilation);
                 Step::Conv2d(Box::new(packed.with_bias(bias(*has)?)?))
             }
@@ -116,7 +125,7 @@ impl Step {
                 Step::Attention(Box::new([q?, k?, v?, o?]), product)
             }
             (Kind::Residual { branch }, _) => Step::Residual(PackedNetwork::of(compressed, branch, name)?),
-            _ => Step::Float(Box::new(structure::layer(kind, name, &|tensor| compressed.tensors.floats(tensor))?)),
+            _ => float()?,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::tensor::{Mask, PrunedTensor, QuantizedTensor, SparseLayout, SparseTensor, SparseValues};
+use crate::tensor::{Mask, PrunedTensor, QuantizedTensor, SparseTensor, SparseValues};
 
 /// A tensor at rest that [`PackedWeights`](super::PackedWeights) takes; a reference to any of them becomes one.
 #[derive(Clone, Copy, Debug)]
@@ -45,25 +45,23 @@ pub(super) struct Floats {
     shape: Vec<usize>,
     pub(super) values: Vec<f32>,
     pub(super) mask: Mask,
-    /// What the mask allows.
-    pub(super) layout: SparseLayout,
 }
 
 impl Whole {
     pub(super) fn of(tensor: AtRest<'_>) -> Whole {
         match tensor {
             AtRest::Quantized(tensor) => Whole::Quantized(Arc::new(tensor.clone())),
-            AtRest::Pruned(tensor) => Whole::floats(tensor, SparseLayout::smallest(tensor.mask())),
+            AtRest::Pruned(tensor) => Whole::floats(tensor),
             AtRest::Sparse(tensor) => match (tensor.values(), tensor.to_quantized()) {
                 (SparseValues::Codes { .. }, Some(quantized)) => Whole::Quantized(Arc::new(quantized)),
-                _ => Whole::floats(&tensor.to_pruned(), tensor.layout()),
+                _ => Whole::floats(&tensor.to_pruned()),
             },
         }
     }
 
-    fn floats(tensor: &PrunedTensor, layout: SparseLayout) -> Whole {
+    fn floats(tensor: &PrunedTensor) -> Whole {
         let (shape, values) = (tensor.shape().to_vec(), tensor.values().iter().copied().collect());
-        Whole::Floats(Floats { shape, values, mask: tensor.mask().clone(), layout })
+        Whole::Floats(Floats { shape, values, mask: tensor.mask().clone() })
     }
 
     pub(super) fn shape(&self) -> &[usize] {

@@ -7,7 +7,7 @@ use ndarray::Axis;
 use super::Activations;
 use crate::{
     kernels::isa::Isa,
-    tensor::{Granularity, Grid, QuantizedTensor, SparseLayout},
+    tensor::{Granularity, Grid, Mask, QuantizedTensor, SparseLayout},
 };
 
 /// How a weight will be multiplied.
@@ -71,23 +71,31 @@ pub(super) enum Pattern {
 /// at 1, on Zen 5, 1024 and 4096 square, in the turns of one run.
 const PAYS: [(usize, f64); 3] = [(1, 0.4), (2, 0.5), (4, 0.7)];
 
-/// Decides for some rows of a pruned weight, of whose `len` elements `left` are left.
-pub(super) fn choose_floats(layout: SparseLayout, left: usize, len: usize, rows: &Range<usize>) -> FloatChoice {
-    let (pattern, block) = match layout {
-        SparseLayout::NOfM { .. } => (Pattern::NOfM, 1),
-        SparseLayout::Block { rows, .. } if rows > 1 => (Pattern::Block, rows),
-        _ => (Pattern::Csr, 1),
-    };
-    // Blocks count from the whole weight's first row, strips from the first of these; the last block may be cut.
-    let fits = |height: usize| {
-        height == 1 || (rows.start.is_multiple_of(height) && (block.is_multiple_of(height) || block >= rows.end))
-    };
-    let height = [4, 2, 1].into_iter().find(|height| fits(*height)).unwrap_or(1);
-    let pattern = if height == 1 && pattern == Pattern::Block { Pattern::Csr } else { pattern };
-    match PAYS.iter().any(|(of, share)| *of == height && left as f64 <= share * len as f64) {
-        true => FloatChoice::Sparse { pattern, height },
-        false => FloatChoice::Dense,
+/// Decides for some rows of a pruned weight.
+pub(super) fn choose_floats(mask: &Mask, rows: &Range<usize>) -> FloatChoice {
+    let inputs = mask.shape()[1..].iter().product::<usize>();
+    if inputs == 0 {
+        return FloatChoice::Dense;
     }
+    let kept = |row: usize, column: usize| mask.is_kept(row * inputs + column);
+    // Whether the same columns are left in all rows of a strip.
+    let alike = |height: usize| {
+        rows.clone().step_by(height).all(|first| {
+            let mut others = first + 1..rows.end.min(first + height);
+            others.all(|row| (0..inputs).all(|column| kept(row, column) == kept(first, column)))
+        })
+    };
+    let height = [4, 2].into_iter().find(|height| *height <= rows.len() && alike(*height)).unwrap_or(1);
+    let left = mask.kept_in(rows.start * inputs..rows.end * inputs) as f64;
+    if !PAYS.iter().any(|(of, share)| *of == height && left <= share * (rows.len() * inputs) as f64) {
+        return FloatChoice::Dense;
+    }
+    let pattern = match height {
+        1 if SparseLayout::n_of_m(mask).next().is_some() => Pattern::NOfM,
+        1 => Pattern::Csr,
+        _ => Pattern::Block,
+    };
+    FloatChoice::Sparse { pattern, height }
 }
 
 /// The name of a sparse kernel.
@@ -133,23 +141,28 @@ mod tests {
 
     #[test]
     fn zeros_are_left_out_where_that_pays() {
-        let csr = |left| choose_floats(SparseLayout::Bitmask, left, 1000, &(0..10));
-        assert_eq!(csr(100), FloatChoice::Sparse { pattern: Pattern::Csr, height: 1 });
-        assert_eq!(csr(500), FloatChoice::Dense);
-        let pairs = SparseLayout::NOfM { n: 1, m: 8 };
-        assert_eq!(
-            choose_floats(pairs, 125, 1000, &(0..10)),
-            FloatChoice::Sparse { pattern: Pattern::NOfM, height: 1 }
-        );
-        let block = |rows, columns| SparseLayout::Block { rows, columns };
-        let of = |layout, rows| choose_floats(layout, 200, 1000, &rows);
-        assert_eq!(of(block(4, 4), 0..10), FloatChoice::Sparse { pattern: Pattern::Block, height: 4 });
-        assert_eq!(of(block(8, 2), 4..8), FloatChoice::Sparse { pattern: Pattern::Block, height: 4 });
-        assert_eq!(of(block(2, 2), 0..10), FloatChoice::Sparse { pattern: Pattern::Block, height: 2 });
-        assert_eq!(of(block(10, 1), 0..10), FloatChoice::Sparse { pattern: Pattern::Block, height: 4 });
-        // The strips of a group that starts within a block would not be the block's.
-        assert_eq!(of(block(4, 4), 5..10), FloatChoice::Sparse { pattern: Pattern::Csr, height: 1 });
-        assert_eq!(of(block(1, 16), 0..10), FloatChoice::Sparse { pattern: Pattern::Csr, height: 1 });
+        let of = |shape: &[usize], rows, keep: &dyn Fn(usize, usize) -> bool| {
+            let columns = shape[1..].iter().product::<usize>();
+            choose_floats(&Mask::from_fn(shape, |i| keep(i / columns, i % columns)).unwrap(), &rows)
+        };
+        let sparse = |pattern, height| FloatChoice::Sparse { pattern, height };
+        let scattered = |share: usize| move |row: usize, column: usize| (row * 7 + column * 3) % 10 < share;
+        assert_eq!(of(&[10, 100], 0..10, &scattered(1)), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[10, 100], 0..10, &scattered(5)), FloatChoice::Dense);
+        assert_eq!(of(&[10, 10, 10], 0..10, &|row, column| (row + column) % 8 == 0), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[10, 100], 0..10, &|row, column| column % 4 == row % 4), sparse(Pattern::NOfM, 1));
+        let block = |rows: usize, columns: usize| {
+            move |row: usize, column: usize| (row / rows * 3 + column / columns).is_multiple_of(5)
+        };
+        assert_eq!(of(&[10, 100], 0..10, &block(4, 4)), sparse(Pattern::Block, 4));
+        assert_eq!(of(&[10, 100], 4..8, &block(8, 2)), sparse(Pattern::Block, 4));
+        assert_eq!(of(&[10, 100], 0..10, &block(2, 2)), sparse(Pattern::Block, 2));
+        assert_eq!(of(&[10, 100], 0..10, &block(10, 1)), sparse(Pattern::Block, 4));
+        // The strips of rows that start within a block are not the block's.
+        assert_eq!(of(&[10, 100], 5..10, &block(4, 4)), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[10, 100], 0..10, &block(1, 16)), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[1, 100], 0..1, &block(1, 16)), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[1 << 40, 0], 0..1 << 40, &block(1, 1)), FloatChoice::Dense);
         for isa in Isa::available() {
             assert_eq!(float_kernel(Pattern::Block, isa), format!("block-f32-{}", isa.name()));
         }

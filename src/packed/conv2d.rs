@@ -43,6 +43,10 @@ pub struct PackedConv2d {
 /// Elements of windows laid out at a time, unless a single sample has more.
 const PIECE: usize = 1 << 18;
 
+/// Outputs of a group from which sparse products make up for laying windows out in rows; measured on Zen 5 with 10 to 256
+/// channels, where 32 outputs broke even and 64 won from 70 % zeros on.
+const SPARSE_OUTPUTS: usize = 48;
+
 /// The most elements of an array that is made on the way.
 const MOST_ELEMENTS: usize = 1 << 31;
 
@@ -109,6 +113,11 @@ impl PackedConv2d {
     /// The kernel that runs, as [`PackedWeights::kernel`].
     pub fn kernel(&self) -> &'static str {
         self.groups[0].kernel()
+    }
+
+    /// Whether a pruned f32 weight runs faster so than as a plain convolution.
+    pub(crate) fn leaves_zeros_out_faster(&self) -> bool {
+        self.groups[0].is_sparse() && self.groups[0].outputs() >= SPARSE_OUTPUTS
     }
 
     /// Bytes in memory while running.

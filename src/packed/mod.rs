@@ -5,6 +5,7 @@ mod at_rest;
 mod choose;
 mod conv2d;
 mod decoded;
+mod dense;
 mod weights;
 
 pub use activations::Activations;

@@ -2,16 +2,14 @@
 
 use std::ops::Range;
 
-use ndarray::{
-    Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Data, DataMut, Dimension, Ix2, IxDyn,
-    linalg::{general_mat_mul, general_mat_vec_mul},
-};
+use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Data, DataMut, Dimension, Ix2, IxDyn};
 
 use super::{
     Activations, AtRest,
     at_rest::{Floats, Whole},
     choose::{Choice, FloatChoice, choose, choose_floats, float_kernel},
     decoded::Decoded,
+    dense,
 };
 use crate::{
     error::{Error, Result},
@@ -156,6 +154,11 @@ impl PackedWeights {
         }
     }
 
+    /// Whether zeros are left out.
+    pub(super) fn is_sparse(&self) -> bool {
+        matches!(self.packed, Packed::Sparse { .. })
+    }
+
     /// Bytes in memory while running.
     pub fn nbytes(&self) -> usize {
         let weights = match &self.packed {
@@ -248,16 +251,7 @@ impl PackedWeights {
         self.check(x.ncols(), x.nrows(), y.dim())?;
         match &self.packed {
             Packed::Decoded(decoded) => decoded.matmul(x, self.bias.as_ref(), y),
-            Packed::Dense(weights) => {
-                match &self.bias {
-                    Some(bias) => y.assign(bias),
-                    None => y.fill(0.0),
-                }
-                match x.nrows() {
-                    1 => general_mat_vec_mul(1.0, weights, &x.row(0), 1.0, &mut y.row_mut(0)),
-                    _ => general_mat_mul(1.0, &x, &weights.t(), 1.0, &mut y),
-                }
-            }
+            Packed::Dense(weights) => row_major(&mut y, |y| dense::matmul(weights, x, self.bias(), y)),
             Packed::Sparse { weights, .. } => {
                 let x = x.as_standard_layout();
                 let x = x.as_slice().unwrap_or_default();
@@ -294,9 +288,8 @@ fn pruned(floats: &Floats, rows: Range<usize>, inputs: usize) -> Result<Packed> 
     let (first, shape) = (rows.start * inputs, (rows.len(), inputs));
     let values = &floats.values[first..first + rows.len() * inputs];
     let kept = |index: usize| floats.mask.is_kept(first + index);
-    let left = (0..values.len()).filter(|index| kept(*index)).count();
     let isa = Isa::detect()?;
-    Ok(match choose_floats(floats.layout, left, values.len(), &rows) {
+    Ok(match choose_floats(&floats.mask, &rows) {
         FloatChoice::Sparse { pattern, height } if inputs <= PackedSparse::MOST_INPUTS => Packed::Sparse {
             weights: PackedSparse::new(isa, values, shape, height, kept),
             kernel: float_kernel(pattern, isa),

@@ -7,11 +7,16 @@ use ndarray::ArrayD;
 use super::{Score, Units};
 use crate::{
     error::{Error, Result},
+    kernels::parallel,
     tensor::{Dense, Weights},
 };
 
 /// FPGM (He et al. 2019): the sum of a filter's Euclidean distances to all others of its tensor, so that those nearest to
-/// the geometric median go first. Of indices along an axis only: `.structured(Axis(0))`.
+/// the geometric median go first. A filter removed before is no neighbour any more: masked and truly removed, a tensor is
+/// pruned alike.
+///
+/// Of indices along an axis only, `.structured(Axis(0))`; and since the sums grow with the number and the size of the
+/// filters, for a ranking of each tensor by itself. For `n` filters of `d` numbers it takes `n² d` steps.
 ///
 /// ```
 /// use ndarray::{Axis, array};
@@ -44,11 +49,27 @@ impl Score for Fpgm {
             self.elements(weights)?;
         }
         let dense = Dense::new(weights)?;
-        let mut filters = vec![Vec::with_capacity(units.len() / units.count().max(1)); units.count()];
-        dense.values().iter().enumerate().for_each(|(element, w)| filters[units.unit_of(element)].push(*w));
-        let distance = |a: &[f32], b: &[f32]| -> f64 {
-            a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+        let mut filters = units.fold(Vec::new(), |filter, element| filter.push(dense.values()[element]));
+        let is_kept = |element| dense.mask().is_none_or(|mask| mask.is_kept(element));
+        let alive = units.fold(false, |alive, element| *alive |= is_kept(element));
+        filters.iter_mut().zip(alive).filter(|(_, alive)| !alive).for_each(|(filter, _)| filter.clear());
+        let others = |filter: &[f32]| {
+            let alive = filters.iter().filter(|other| !other.is_empty());
+            alive.map(|other| squared_distance(filter, other).sqrt()).sum()
         };
-        Ok(filters.iter().map(|filter| filters.iter().map(|other| distance(filter, other)).sum()).collect())
+        Ok(parallel::map(filters.len(), |index| others(&filters[index])))
     }
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    /// Sums side by side, which the compiler makes vectors of.
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+        for ((a, b), sum) in a.iter().zip(b).zip(&mut sums) {
+            let difference = f64::from(*a) - f64::from(*b);
+            *sum += difference * difference;
+        }
+    }
+    sums.iter().sum()
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::{Score, Units, select::ascending};
+use super::{Score, Units};
 use crate::{
     error::Result,
     tensor::{Dense, Weights},
@@ -49,10 +49,23 @@ impl Score for Lamp {
 /// Each square over the sum of those that are not before it in ascending order.
 fn shares(mut squares: Vec<f64>) -> Vec<f64> {
     let mut rest = 0.0;
-    for index in ascending(&squares).into_iter().rev() {
+    for (place, index) in ascending(&squares).into_iter().rev().enumerate() {
         rest += squares[index];
-        // A tensor of zeros has no largest: its last counts as one.
-        squares[index] = if rest > 0.0 { squares[index] / rest } else { 0.0 };
+        // The largest scores 1 even of a tensor of zeros, which is not emptied either.
+        squares[index] = if place == 0 {
+            1.0
+        } else if rest > 0.0 {
+            squares[index] / rest
+        } else {
+            0.0
+        };
     }
     squares
+}
+
+/// The indices in ascending order of their squares, the lower first of equal ones.
+fn ascending(squares: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..squares.len()).collect();
+    order.sort_unstable_by(|a, b| squares[*a].total_cmp(&squares[*b]).then(a.cmp(b)));
+    order
 }

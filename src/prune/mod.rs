@@ -89,7 +89,16 @@ pub trait Pruner: Debug + Send + Sync {
         Ranked::new(Taylor, amount).is()
     }
 
-    /// [`Magnitude`]: what is smaller than this goes, however much it is.
+    /// [`Magnitude`] by [`Amount::Below`]: what is smaller than this goes, however much it is.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use tersor::Pruner;
+    ///
+    /// let pruned = Pruner::threshold(0.5).apply(&array![0.1_f32, -0.5, 2.0])?;
+    /// assert_eq!(pruned.values(), array![0.0, -0.5, 2.0].into_dyn());
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
     fn threshold(threshold: f64) -> Self
     where
         Self: Sized,

@@ -11,8 +11,24 @@ use crate::{
 };
 
 /// Movement pruning (Sanh et al. 2020): `-Σ g w` over the steps of a training, positive where a weight moved away from
-/// zero. What moved towards zero goes first. [`Amount::Below`](super::Amount) makes it the paper's soft movement, whose
-/// threshold `σ(S) > τ` is `S > ln(τ / (1 - τ))`.
+/// zero. What moved towards zero goes first, however large it still is.
+///
+/// [`Amount::Below`](super::Amount::Below) makes it the paper's soft movement: it keeps where `σ(S) > τ`, which is where
+/// `S` is above the logit `ln(τ / (1 - τ))`.
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::{Pruner, prune::Amount, tensor::{Observed, Statistic}};
+///
+/// let (weights, movement) = (array![2.0_f32, -0.1, 0.5], array![-3.0_f32, 1.0, 0.5]);
+/// let observed = Observed::new(&weights).with(Statistic::Movement, &movement);
+/// let pruned = Pruner::movement(1).apply(&observed)?;
+/// assert_eq!(pruned.values(), array![0.0, -0.1, 0.5].into_dyn());
+/// let tau = 0.7_f64; // σ(1) = 0.731, σ(0.5) = 0.622
+/// let pruned = Pruner::movement(Amount::Below((tau / (1.0 - tau)).ln())).apply(&observed)?;
+/// assert_eq!(pruned.values(), array![0.0, -0.1, 0.0].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Movement;
 

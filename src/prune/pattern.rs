@@ -145,6 +145,9 @@ impl Units {
 
     /// The mean over each unit of one number an element.
     pub fn mean(&self, values: impl Fn(usize) -> f64) -> Vec<f64> {
+        if self.kind == Kind::Element {
+            return (0..self.len).map(values).collect();
+        }
         let sums = self.fold((0.0, 0usize), |(sum, members), element| {
             *sum += values(element);
             *members += 1;

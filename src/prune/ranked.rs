@@ -8,7 +8,7 @@ use super::{
     Amount, Pattern, Pruner, Score, Units,
     pattern::write_pattern,
     score::checked_units,
-    select::{remove_least, remove_least_of_groups},
+    select::{Cut, remove_least_of_groups},
 };
 use crate::{
     error::{Error, Result},
@@ -133,6 +133,20 @@ struct Candidate {
     before: Mask,
 }
 
+impl Candidate {
+    /// The scores of the units of which anything is left.
+    fn living(&self) -> impl Iterator<Item = f64> + '_ {
+        self.scores.iter().zip(&self.alive).filter(|(_, alive)| **alive).map(|(score, _)| *score)
+    }
+
+    /// What was kept before and is not removed by the cut.
+    fn mask(self, cut: &mut Cut) -> Mask {
+        let Candidate { units, scores, alive: mut kept, before } = self;
+        kept.iter_mut().zip(scores).for_each(|(kept, score)| *kept = *kept && !cut.removes(score));
+        Mask::build(before.shape(), |index| before.is_kept(index) && kept[units.unit_of(index)])
+    }
+}
+
 impl Ranking {
     /// The mask of one tensor.
     ///
@@ -180,25 +194,17 @@ impl Ranking {
 
     /// Removes the least of all candidates together.
     fn cut(&self, candidates: Vec<Candidate>) -> Result<Vec<Mask>> {
-        let scores: Vec<f64> = candidates.iter().flat_map(|candidate| &candidate.scores).copied().collect();
-        let alive: Vec<bool> = candidates.iter().flat_map(|candidate| &candidate.alive).copied().collect();
-        let living = alive.iter().filter(|alive| **alive).count();
-        let dead = scores.len() - living;
-        let removed = match (self.amount.of(if self.of_remaining { living } else { scores.len() })?, self.amount) {
-            (Some(count), _) if self.of_remaining => remove_least(&scores, &alive, dead + count),
-            (Some(count), _) => remove_least(&scores, &alive, count.max(dead)),
-            (None, Amount::Below(threshold)) => {
-                scores.iter().zip(&alive).map(|(score, alive)| !alive || *score < threshold).collect()
-            }
-            (None, _) => vec![false; scores.len()],
+        let total: usize = candidates.iter().map(|candidate| candidate.scores.len()).sum();
+        let mut living: Vec<f64> = candidates.iter().flat_map(Candidate::living).collect();
+        // What is gone counts towards an amount of the whole.
+        let (whole, gone) = if self.of_remaining { (living.len(), 0) } else { (total, total - living.len()) };
+        let mut cut = match (self.amount.of(whole)?, self.amount) {
+            (Some(count), _) => Cut::least(&mut living, count.saturating_sub(gone)),
+            (None, Amount::Below(threshold)) => Cut::below(threshold),
+            (None, _) => Cut::least(&mut living, 0),
         };
-        let mut start = 0;
-        let masks = candidates.into_iter().map(|Candidate { units, before, .. }| {
-            let removed = &removed[start..start + units.count()];
-            start += units.count();
-            Mask::build(before.shape(), |index| before.is_kept(index) && !removed[units.unit_of(index)])
-        });
-        Ok(masks.collect())
+        drop(living);
+        Ok(candidates.into_iter().map(|candidate| candidate.mask(&mut cut)).collect())
     }
 
     /// The amount says what the pattern says.

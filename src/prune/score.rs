@@ -41,7 +41,8 @@ pub trait Score: Debug + Send + Sync {
     /// What the score finds wrong with its settings or the weights.
     fn elements(&self, weights: &dyn Weights) -> Result<ArrayD<f32>>;
 
-    /// A number for every unit of elements that go together: by default the mean of their elements'.
+    /// A number for every unit of elements that go together: by default the mean of their elements', to which what was
+    /// removed before adds 0.
     ///
     /// # Errors
     /// As [`elements`](Score::elements).
@@ -52,7 +53,8 @@ pub trait Score: Debug + Send + Sync {
         if scores.len() != units.len() {
             return Err(Error::Shape { what: "the scores", expected: vec![units.len()], found: vec![scores.len()] });
         }
-        Ok(units.mean(|element| f64::from(scores[element])))
+        let is_kept = |element| weights.mask().is_none_or(|mask| mask.is_kept(element));
+        Ok(units.mean(|element| if is_kept(element) { scores[element].into() } else { 0.0 }))
     }
 
     /// The statistic that it reads; `None`, the default, for a score of the numbers alone.
@@ -86,7 +88,9 @@ pub(super) fn product(
     f: impl Fn(f32, f32) -> f32,
 ) -> Result<ArrayD<f32>> {
     let dense = Dense::new(weights)?;
-    let Some(statistic) = weights.statistic(which) else { return Err(Error::NeedsCalibration { scheme }) };
+    let Some(statistic) = weights.statistic(which) else {
+        return Err(Error::NeedsCalibration { scheme, what: which.needed() });
+    };
     if statistic.shape() != dense.shape() {
         let (expected, found) = (dense.shape().to_vec(), statistic.shape().to_vec());
         return Err(Error::Shape { what: which.name(), expected, found });

@@ -8,7 +8,7 @@ use super::sample::{Points, Sample};
 use crate::{
     error::{Error, Result},
     kernels::{codebook, parallel},
-    tensor::{Codes, Dense, Granularity, Grid, Groups, QuantizedTensor},
+    tensor::{Codes, Dense, Granularity, Grid, Groups, QuantizedTensor, Survivors},
 };
 
 /// Elements assigned at a time.
@@ -55,28 +55,18 @@ pub(super) fn check(
     }
 }
 
-/// The numbers of one group that no mask removes (a zero if it removes all), and their weights.
+/// The numbers of one group that no mask removes, and their weights.
 pub(super) struct Group<'a> {
     values: Cow<'a, [f32]>,
     weights: Option<Cow<'a, [f32]>>,
+    removed: usize,
 }
 
 impl<'a> Group<'a> {
     fn gather(weights: &'a Dense<'_>, groups: &Groups, index: usize) -> Group<'a> {
-        let gather = |numbers: &'a [f32]| match weights.mask() {
-            None => groups.gather(numbers, index),
-            Some(mask) => {
-                let kept = groups.runs(index).flatten().filter(|i| mask.is_kept(*i)).map(|i| numbers[i]);
-                let kept: Vec<f32> = kept.collect();
-                if kept.is_empty() { vec![0.0] } else { kept }.into()
-            }
-        };
-        let importance = weights.importance().map(gather);
-        Group {
-            values: gather(weights.values()),
-            // A group whose weights are all 0 is one whose elements count alike.
-            weights: importance.filter(|importance| importance.iter().any(|w| *w > 0.0)),
-        }
+        let Survivors { values, importance, removed } = weights.survivors(groups, index);
+        // A group whose weights are all 0 is one whose elements count alike.
+        Group { values, weights: importance.filter(|importance| importance.iter().any(|w| *w > 0.0)), removed }
     }
 
     pub(super) fn sample(&self) -> Sample {
@@ -105,7 +95,8 @@ impl<'a> Group<'a> {
 }
 
 /// Gives each group a table of its own: `fit` returns at most so many ascending levels, of which equal ones are merged.
-/// Every number takes its nearest level, the lower of two. Pruned weights have one level at 0, and one fewer to fit.
+/// Every number takes its nearest level, the lower of two. A group with removed elements has one level at 0, and one
+/// fewer to fit.
 pub(super) fn free(
     weights: &Dense<'_>,
     bits: u8,
@@ -113,9 +104,10 @@ pub(super) fn free(
     fit: impl Fn(&Group<'_>, usize) -> Vec<f32> + Sync + Send,
 ) -> Result<QuantizedTensor> {
     let groups = granularity.groups(weights.shape())?;
-    let pruned = weights.mask().is_some();
     let fits = parallel::map(groups.count(), |index| {
-        let mut levels = fit(&Group::gather(weights, &groups, index), (1 << bits) - usize::from(pruned));
+        let group = Group::gather(weights, &groups, index);
+        let pruned = group.removed > 0;
+        let mut levels = fit(&group, (1 << bits) - usize::from(pruned));
         levels.dedup();
         if pruned && levels.len() < 1 << bits && !levels.contains(&0.0) {
             levels.insert(levels.partition_point(|level| *level < 0.0), 0.0);

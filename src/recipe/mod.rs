@@ -160,7 +160,10 @@ impl Recipe {
 
     fn needs_no_data(&self) -> Result<()> {
         match self.activations {
-            Inputs::Static(_) => Err(Error::NeedsCalibration { scheme: "static_activations" }),
+            Inputs::Static(_) => Err(Error::NeedsCalibration {
+                scheme: "static_activations",
+                what: "calibration data; give it some with apply_with",
+            }),
             Inputs::Dynamic | Inputs::Float => Ok(()),
         }
     }

@@ -247,7 +247,7 @@ impl Channels {
 }
 
 /// Which names match any of the patterns, each of which matches one at least.
-fn matching(patterns: &[String], names: &[String]) -> Result<Vec<bool>> {
+pub(super) fn matching(patterns: &[String], names: &[String]) -> Result<Vec<bool>> {
     let mut matched = vec![false; names.len()];
     for pattern in patterns {
         let glob = WildMatch::new(pattern);

@@ -16,14 +16,14 @@ use crate::{
     tensor::{Observed, Statistic},
 };
 
-/// A statistic of a network's parameters, by name.
-pub(super) type Gathered = (Statistic, Vec<(String, ArrayD<f32>)>);
+/// Arrays by the full names of weights.
+pub(super) type ByName = Vec<(String, ArrayD<f32>)>;
 
 /// What the importance is of.
 #[derive(Clone, Debug)]
 pub(super) enum Ranking {
     /// Rows of weights, with what data told about them.
-    Score(Arc<dyn Score>, Vec<Gathered>),
+    Score(Arc<dyn Score>, Vec<(Statistic, ByName)>),
     /// Nothing: numbers from a seed.
     Random(u64),
     /// Weights of batch normalizations.

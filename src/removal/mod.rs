@@ -7,6 +7,8 @@
 //! [`Residual`](crate::nn::Residual) share theirs, however nested; the groups of a convolution keep equally many. The
 //! channels of the network's input and output stay, as do those that a softmax relates.
 //!
+//! [`Heads`] takes heads out of attention layers in the same way; the channels that attention reads or makes stay.
+//!
 //! A removed channel is one whose rows of weights are taken for zero. It still gives a constant, its bias, which becomes
 //! another one in every normalization and activation; that is added exactly to the biases of the layers that read it. So
 //! the smaller network computes, in evaluation and to rounding, what the [masked](Selection::mask) one does. Where a
@@ -16,6 +18,7 @@
 mod channels;
 mod choice;
 mod cut;
+mod heads;
 mod importance;
 mod selection;
 mod spaces;
@@ -23,4 +26,5 @@ mod surgery;
 mod view;
 
 pub use channels::{Channels, Reduce};
+pub use heads::{HeadSelection, Heads};
 pub use selection::Selection;

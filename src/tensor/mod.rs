@@ -28,5 +28,5 @@ pub(crate) use sparse_layout::matrix;
 #[cfg(feature = "io")]
 pub(crate) use sparse_layout::{block_firsts, groups, place_bits};
 pub use statistic::{Observed, Statistic};
-pub(crate) use weights::Dense;
+pub(crate) use weights::{Dense, Survivors};
 pub use weights::{Element, Weighted, Weights};

@@ -49,9 +49,10 @@ impl fmt::Display for SparseLayout {
     }
 }
 
-/// (rows, columns) of a tensor taken as a matrix.
+/// (rows, columns) of a tensor taken as a matrix; without elements there are neither, however long its other axes.
 pub(crate) fn matrix(shape: &[usize]) -> (usize, usize) {
     match shape {
+        _ if shape.contains(&0) => (0, 0),
         [] => (1, 1),
         [columns] => (1, *columns),
         [rows, rest @ ..] => (*rows, elements(rest)),
@@ -74,12 +75,8 @@ impl SparseLayout {
     pub fn smallest(mask: &Mask) -> SparseLayout {
         let (height, width) = matrix(mask.shape());
         let mut candidates = vec![SparseLayout::Bitmask, SparseLayout::Csr];
+        candidates.extend(SparseLayout::n_of_m(mask));
         let mut sides = vec![1, 2, 4, 8, 16];
-        for m in [2, 4, 8, 16] {
-            // What the first group keeps is what all must keep.
-            let n = (0..m.min(width)).filter(|i| mask.is_kept(*i)).count();
-            candidates.push(SparseLayout::NOfM { n, m });
-        }
         sides.retain(|side| *side == 1 || *side <= height.max(width));
         for rows in sides.iter().copied().chain([height]) {
             for columns in sides.iter().copied().chain([width]).filter(|columns| rows * columns > 1) {
@@ -89,6 +86,14 @@ impl SparseLayout {
         let cost = |layout: &SparseLayout| layout.nbytes(mask);
         let fits = candidates.into_iter().filter(|layout| layout.validate(mask).is_ok());
         fits.min_by_key(cost).unwrap_or(SparseLayout::Bitmask)
+    }
+
+    /// The `N:M` that fit a mask, for `m` of 2 to 16.
+    pub(crate) fn n_of_m(mask: &Mask) -> impl Iterator<Item = SparseLayout> + '_ {
+        let (_, width) = matrix(mask.shape());
+        // What the first group keeps is what all must keep.
+        let layout = move |m: usize| SparseLayout::NOfM { n: mask.kept_in(0..m.min(width)), m };
+        [2, 4, 8, 16].into_iter().map(layout).filter(|layout| layout.validate(mask).is_ok())
     }
 
     /// Whether a mask can be stored so.
@@ -110,7 +115,7 @@ impl SparseLayout {
             SparseLayout::NOfM { n, m } => {
                 for start in groups(height, width, m) {
                     let end = (start + m).min(start - start % width.max(1) + width);
-                    let kept = (start..end).filter(|i| mask.is_kept(*i)).count();
+                    let kept = mask.kept_in(start..end);
                     if kept != n.min(end - start) {
                         return Err(misfit(format!("{kept} of the {} elements from {start} on are left", end - start)));
                     }
@@ -121,13 +126,13 @@ impl SparseLayout {
                 if rows == 0 || columns == 0 {
                     return Err(Error::Setting { setting: "side of a sparse block", value: 0.0, bound: "at least 1" });
                 }
-                for row in 0..height {
-                    for column in 0..width {
-                        // Every element is as its block's first.
-                        let first = row / rows * rows * width + column / columns * columns;
-                        if mask.is_kept(row * width + column) != mask.is_kept(first) {
-                            return Err(misfit(format!("the block of element {} is cut", row * width + column)));
-                        }
+                for (row, column, first) in block_firsts((height, width), (rows, columns)) {
+                    // All of a block is as its first element.
+                    let length = columns.min(width - column * columns);
+                    let expected = if mask.is_kept(first) { length } else { 0 };
+                    let mut starts = (0..rows.min(height - row * rows)).map(|row| first + row * width);
+                    if starts.any(|start| mask.kept_in(start..start + length) != expected) {
+                        return Err(misfit(format!("of the block of element {first} only a part is left")));
                     }
                 }
                 Ok(())
@@ -164,4 +169,52 @@ pub(crate) fn block_firsts(
     (0..height.div_ceil(rows)).flat_map(move |row| {
         (0..width.div_ceil(columns)).map(move |column| (row, column, row * rows * width + column * columns))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn long_axes_without_elements_take_no_time() {
+        for shape in [[1 << 40, 0], [0, 1 << 40], [1 << 62, 0]] {
+            let mask = Mask::ones(&shape).unwrap();
+            assert_eq!(SparseLayout::smallest(&mask), SparseLayout::Bitmask);
+            for layout in
+                [SparseLayout::Csr, SparseLayout::NOfM { n: 1, m: 2 }, SparseLayout::Block { rows: 2, columns: 2 }]
+            {
+                assert!(layout.validate(&mask).is_ok() && layout.nbytes(&mask) <= 4);
+            }
+        }
+    }
+
+    proptest! {
+        /// Against the definitions, element by element.
+        #[test]
+        fn a_layout_fits_where_its_definition_says(
+            height in 1usize..9, width in 1usize..80, n in 0usize..6, m in 1usize..9, rows in 1usize..5, columns in 1usize..70,
+            as_block in any::<bool>(), seed in any::<u64>(), flip in any::<Option<prop::sample::Index>>(),
+        ) {
+            let hash = |i: usize| (i as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 63 == 0;
+            let len = height * width;
+            let flip = flip.map(|flip| flip.index(len));
+            let mask = Mask::build(&[height, width], |i| {
+                let (row, column) = (i / width, i % width);
+                let kept = if as_block { hash(row / rows * 100 + column / columns) } else { column % m < n };
+                kept != (flip == Some(i))
+            });
+            let kept = |row: usize, column: usize| mask.is_kept(row * width + column);
+            let blocks = (0..len).all(|i| {
+                let (row, column) = (i / width, i % width);
+                kept(row, column) == kept(row / rows * rows, column / columns * columns)
+            });
+            prop_assert_eq!(SparseLayout::Block { rows, columns }.validate(&mask).is_ok(), blocks);
+            let groups = (0..height).all(|row| (0..width).step_by(m).all(|start| {
+                let group = start..width.min(start + m);
+                group.clone().filter(|column| kept(row, *column)).count() == n.min(group.len())
+            }));
+            prop_assert_eq!(SparseLayout::NOfM { n, m }.validate(&mask).is_ok(), groups);
+        }
+    }
 }

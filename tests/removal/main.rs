@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod choice;
+mod heads;
 mod rules;
 mod trees;
 
