@@ -124,11 +124,13 @@ pub enum Error {
         /// The names that exist.
         known: Vec<String>,
     },
-    /// A scheme that must see data, used without.
-    #[error("{scheme} needs calibration data; give it some with apply_with")]
+    /// A scheme that must know more than the numbers, used without.
+    #[error("{scheme} needs {what}")]
     NeedsCalibration {
         /// The scheme.
         scheme: &'static str,
+        /// What it needs, and how to give it.
+        what: &'static str,
     },
     /// A name that two layers share, or that cannot be a name.
     #[error("the layer name `{name}` is taken or not usable; names are unique, not empty and without `.`")]

@@ -15,6 +15,19 @@
 //! # Ok::<(), tersor::Error>(())
 //! ```
 //!
+//! Prune by any score in any pattern, and multiply by what is left:
+//!
+//! ```
+//! use tersor::{PackedWeights, Pruner};
+//!
+//! # let weights = ndarray::Array2::from_shape_fn((64, 128), |(i, j)| ((i * 128 + j) as f32).sin());
+//! # let x = ndarray::Array2::from_shape_fn((8, 128), |(i, j)| ((i + 3 * j) as f32).cos());
+//! let pruned = Pruner::magnitude(0.9).apply(&weights)?; // a PrunedTensor: values and mask
+//! let y = PackedWeights::new(&pruned)?.matmul(&x)?; // x.dot(&pruned.values().t()), without the zeros
+//! # assert_eq!(y.dim(), (8, 64));
+//! # Ok::<(), tersor::Error>(())
+//! ```
+//!
 //! or compress a whole network by the names of its layers:
 //!
 //! ```
@@ -40,9 +53,12 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`quantize`] | schemes behind the trait [`Quantizer`], ranges, conventions, observers, fake quantization |
-//! | [`tensor`] | data at rest: [`QuantizedTensor`], codes, grids, checkpoints |
+//! | [`tensor`] | data at rest: [`QuantizedTensor`], [`PrunedTensor`], [`Mask`], sparse tensors, checkpoints |
+//! | [`prune`] | scores behind the trait [`Pruner`], patterns, amounts, schedules |
+//! | [`removal`] | channels out of a network for real: [`Channels`] |
 //! | [`packed`] | weights that multiply: [`PackedWeights`], convolutions |
 //! | [`nn`] | a small trainable network |
+//! | [`removal`] | channels and neurons taken out of a network for real: [`Channels`] |
 //! | [`compressed`], [`recipe`], [`report`] | whole networks: compressed at rest, running, described |
 #![cfg_attr(feature = "io", doc = "| [`io`] | safetensors files |")]
 //!
@@ -66,6 +82,7 @@ pub mod prune;
 pub mod quantize;
 mod random;
 pub mod recipe;
+pub mod removal;
 pub mod report;
 #[doc(hidden)]
 pub mod sealed;
@@ -77,6 +94,7 @@ pub use packed::PackedWeights;
 pub use prune::Pruner;
 pub use quantize::Quantizer;
 pub use recipe::Recipe;
+pub use removal::Channels;
 pub use report::Report;
 pub use tensor::{Mask, PrunedTensor, QuantizedTensor, Weights};
 

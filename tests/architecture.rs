@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Room, and the rooms that it may name.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("error", &[]),
     ("sealed", &[]),
     ("random", &[]),
@@ -17,14 +17,15 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("quantize", &["error", "sealed", "tensor", "kernels"]),
     ("prune", &["error", "sealed", "random", "tensor", "kernels"]),
     ("nn", &["error", "random", "tensor", "kernels"]),
+    ("removal", &["error", "random", "tensor", "prune", "nn"]),
     ("compressed", &["error", "tensor", "packed", "nn"]),
-    ("recipe", &["error", "tensor", "packed", "quantize", "nn", "compressed"]),
+    ("recipe", &["error", "random", "tensor", "packed", "quantize", "prune", "nn", "compressed", "report"]),
     ("report", &["error", "tensor", "nn", "compressed"]),
     ("io", &["error", "tensor", "packed", "nn", "compressed"]),
 ];
 
 /// Names that the crate root re-exports, and the rooms they live in.
-const REEXPORTS: [(&str, &str); 12] = [
+const REEXPORTS: [(&str, &str); 13] = [
     ("Error", "error"),
     ("Result", "error"),
     ("Isa", "kernels"),
@@ -36,6 +37,7 @@ const REEXPORTS: [(&str, &str); 12] = [
     ("Weights", "tensor"),
     ("PackedWeights", "packed"),
     ("Recipe", "recipe"),
+    ("Channels", "removal"),
     ("Report", "report"),
 ];
 

@@ -5,8 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ndarray::{ArrayD, Axis, Slice};
-use tersor::{Recipe, compressed::PackedNetwork, nn::Network};
+use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
+use tersor::{
+    Recipe,
+    compressed::{Compressed, PackedNetwork},
+    nn::{Data, Network},
+};
 
 use crate::{Problem, data::Dataset, progress, table::Row};
 
@@ -22,39 +26,113 @@ pub(crate) fn compare(
     data: &Dataset,
 ) -> Result<Vec<Row>, Problem> {
     let bar = progress::bar("compressing", techniques.len() * networks.len());
-    let inputs = data.test.inputs();
-    let batch = inputs.slice_axis(Axis(0), Slice::from(..BATCH.min(data.test.len())));
     let mut rows = Vec::new();
     for (technique, bits, recipe) in techniques {
-        let (mut accuracies, mut bytes, mut ratios, mut first) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let mut measured = Measured::new(format!("{} 784-64-32-10", data.name), technique, *bits);
         for network in networks {
             let compressed = recipe.apply_with(network, data.train.inputs())?;
-            let packed = compressed.pack()?;
-            accuracies.push(100.0 * packed.accuracy(&data.test)?);
-            bytes.push(compressed.nbytes() as f64);
-            ratios.push(compressed.tensors().nbytes_f32() as f64 / compressed.nbytes() as f64);
-            first.get_or_insert((network, packed));
+            measured.add(&compressed, Running::Packed(compressed.pack()?), network, data)?;
             bar.inc(1);
         }
-        let Some((network, packed)) = first else { continue };
-        let (accuracy, accuracy_sd) = mean_and_sd(&accuracies);
-        let (ms, ms_f32) = race(|| packed.forward(&batch), || network.forward(&batch))?;
-        rows.push(Row {
-            network: format!("{} 784-64-32-10", data.name),
-            technique,
-            bits: *bits,
-            sparsity: 0.0,
-            accuracy,
-            accuracy_sd,
-            bytes: mean_and_sd(&bytes).0.round() as usize,
-            ratio: mean_and_sd(&ratios).0,
-            kernel: kernels(&packed),
-            ms,
-            ms_f32,
-        });
+        rows.extend(measured.row());
     }
     bar.finish_and_clear();
     Ok(rows)
+}
+
+/// A network made smaller, as it runs.
+pub(crate) enum Running {
+    /// On the kernels that suit its weights.
+    Packed(PackedNetwork),
+    /// In floats, zeros multiplied as any number.
+    Floats(Network),
+}
+
+impl Running {
+    fn forward(&self, x: &ArrayViewD<'_, f32>) -> Output {
+        match self {
+            Running::Packed(packed) => packed.forward(x),
+            Running::Floats(network) => network.forward(x),
+        }
+    }
+
+    fn accuracy(&self, data: &Data) -> tersor::Result<f64> {
+        match self {
+            Running::Packed(packed) => packed.accuracy(data),
+            Running::Floats(network) => network.accuracy(data),
+        }
+    }
+
+    fn kernels(&self) -> String {
+        match self {
+            Running::Packed(packed) => kernels(packed),
+            Running::Floats(_) => "f32".to_owned(),
+        }
+    }
+}
+
+/// One technique over several networks, on the way to a row.
+pub(crate) struct Measured {
+    network: String,
+    technique: &'static str,
+    bits: u8,
+    accuracies: Vec<f64>,
+    bytes: Vec<f64>,
+    ratios: Vec<f64>,
+    sparsities: Vec<f64>,
+    /// Kernels and times of the first network.
+    first: Option<(String, f64, f64)>,
+}
+
+impl Measured {
+    pub(crate) fn new(network: String, technique: &'static str, bits: u8) -> Measured {
+        let (accuracies, bytes, ratios, sparsities) = Default::default();
+        Measured { network, technique, bits, accuracies, bytes, ratios, sparsities, first: None }
+    }
+
+    /// Takes in what became of one network, against what it was.
+    pub(crate) fn add(
+        &mut self,
+        compressed: &Compressed,
+        running: Running,
+        original: &Network,
+        data: &Dataset,
+    ) -> Result<(), Problem> {
+        self.accuracies.push(100.0 * running.accuracy(&data.test)?);
+        self.bytes.push(compressed.nbytes() as f64);
+        self.ratios.push(4.0 * original.parameter_count() as f64 / compressed.nbytes() as f64);
+        let (mut nonzero, mut all) = (0, 0);
+        for name in original.maskable() {
+            nonzero += compressed.tensors().floats(&name)?.iter().filter(|w| **w != 0.0).count();
+            all += original.parameter(&name)?.len();
+        }
+        self.sparsities.push(1.0 - nonzero as f64 / all as f64);
+        if self.first.is_none() {
+            let batch = data.test.inputs().slice_axis(Axis(0), Slice::from(..BATCH.min(data.test.len())));
+            let (ms, ms_f32) = race(|| running.forward(&batch), || original.forward(&batch))?;
+            self.first = Some((running.kernels(), ms, ms_f32));
+        }
+        Ok(())
+    }
+
+    /// Means and spread; none if there was no network.
+    pub(crate) fn row(self) -> Option<Row> {
+        let (kernel, ms, ms_f32) = self.first?;
+        let (accuracy, accuracy_sd) = mean_and_sd(&self.accuracies);
+        Some(Row {
+            network: self.network,
+            technique: self.technique,
+            bits: self.bits,
+            sparsity: mean_and_sd(&self.sparsities).0,
+            accuracy,
+            accuracy_sd,
+            bytes: mean_and_sd(&self.bytes).0.round() as usize,
+            ratio: mean_and_sd(&self.ratios).0,
+            kernel,
+            ms,
+            ms_f32,
+        })
+    }
 }
 
 /// What the columns mean.
@@ -63,7 +141,8 @@ pub(crate) fn note(data: &Dataset) -> String {
     format!(
         "accuracy: mean ± sample standard deviation over the networks\n\
          bytes: at rest; scales, zero points, codebooks and biases counted\n\
-         kernel: int8 rounds the inputs to 8 bits and adds up integers; decoded-f32 keeps them, and decodes the weights\n\
+         kernel: int8 rounds the inputs to 8 bits and adds up integers; decoded-f32 keeps them, and decodes the weights;\n\
+         csr, nm and block leave zeros out; f32 and dense-f32 multiply them as any number\n\
          ms: a batch of {batch}, the fastest of {ROUNDS} runs, in turns with f32"
     )
 }

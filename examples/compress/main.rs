@@ -7,6 +7,7 @@ mod files;
 mod options;
 mod pictures;
 mod progress;
+mod prune;
 mod table;
 
 use std::{env, fs, ops::ControlFlow, process::ExitCode};
@@ -44,12 +45,16 @@ fn run() -> Result<(), Problem> {
     let Some(options) = Options::parse()? else { return Ok(()) };
     let data = data::load(&options.data, SIDE)?;
     let networks = train(&data, &options)?;
-    let rows = compare::compare(&techniques(), &networks, &data)?;
-    say(format_args!("{}\n{}\n", Table(&rows), compare::note(&data)));
+    let mut rows = compare::compare(&techniques(), &networks, &data)?;
+    say(format_args!("{}\n", Table(&rows)));
+    let pruned = prune::compare(&options)?;
+    say(format_args!("{}\n{}\n", Table(&pruned), compare::note(&data)));
 
     let compressed = explain(&networks[0])?;
     save_and_load(&compressed, &data.test)?;
     draw(&rows, &networks[0], &options)?;
+    pictures::save(&options.pictures.join("sparsity.svg"), &pictures::accuracy_against_sparsity(&pruned))?;
+    rows.extend(pruned);
     if let Some(file) = &options.json {
         table::write_json(&rows, file)?;
     }
@@ -146,7 +151,7 @@ fn draw(rows: &[table::Row], network: &Network, options: &Options) -> Result<(),
     let mut quantized = Vec::new();
     for (name, _, recipe) in techniques().into_iter().filter(|(_, bits, _)| *bits == 3) {
         if let Some(tensor) = recipe.apply(network)?.quantized(layer) {
-            quantized.push((name, tensor.clone()));
+            quantized.push((name, tensor.into_owned()));
         }
     }
     let levels = pictures::weights_and_levels(layer, network.parameter(layer)?, &quantized);

@@ -17,6 +17,7 @@ pub(crate) struct Row {
     pub(crate) network: String,
     pub(crate) technique: &'static str,
     pub(crate) bits: u8,
+    /// The share of weights that are zero or gone.
     pub(crate) sparsity: f64,
     /// Percent of the test set, mean over the seeds.
     pub(crate) accuracy: f64,
@@ -44,7 +45,7 @@ impl fmt::Display for Table<'_> {
         let kernel = width(|row| row.kernel.len(), 6);
         writeln!(
             f,
-            "{:network$}  {:technique$}  bits  accuracy, %   {:>7}  ratio  {:kernel$}  {:>6}  {:>6}",
+            "{:network$}  {:technique$}  bits  zeros, %  accuracy, %   {:>7}  ratio  {:kernel$}  {:>6}  {:>6}",
             "network", "technique", "bytes", "kernel", "ms", "f32 ms"
         )?;
         let mut bits = None;
@@ -55,8 +56,12 @@ impl fmt::Display for Table<'_> {
             let Row { accuracy, accuracy_sd, bytes, ratio, ms, ms_f32, .. } = row;
             writeln!(
                 f,
-                "{:network$}  {:technique$}  {:4}  {accuracy:5.2} ± {accuracy_sd:<5.2}  {bytes:7}  {ratio:5.2}  {:kernel$}  {ms:6.3}  {ms_f32:6.3}",
-                row.network, row.technique, row.bits, row.kernel
+                "{:network$}  {:technique$}  {:4}  {:8.1}  {accuracy:5.2} ± {accuracy_sd:<5.2}  {bytes:7}  {ratio:5.2}  {:kernel$}  {ms:6.3}  {ms_f32:6.3}",
+                row.network,
+                row.technique,
+                row.bits,
+                100.0 * row.sparsity,
+                row.kernel
             )?;
         }
         Ok(())

@@ -6,7 +6,7 @@ mod structure;
 pub use packed_network::PackedNetwork;
 pub(crate) use structure::{Structure, join};
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use ndarray::ArrayD;
 
@@ -15,8 +15,8 @@ use structure::Kind;
 use crate::{
     error::{Error, Result},
     nn::{Attention, Network},
-    packed::Activations,
-    tensor::{Checkpoint, QuantizedTensor, Stored},
+    packed::{Activations, AtRest},
+    tensor::{Checkpoint, PrunedTensor, QuantizedTensor, Stored},
 };
 
 /// `branch + input` of a residual, which must be of one shape: nothing is broadcast.
@@ -55,14 +55,17 @@ pub struct Compressed {
 }
 
 impl Compressed {
-    /// The network as it is, nothing compressed yet.
+    /// The network as it is; of a weight that has a mask, what is left, in the smallest layout.
     ///
     /// # Errors
     /// None for a network that was built by this crate.
     pub fn new(network: &Network) -> Result<Compressed> {
         let mut tensors = Checkpoint::new();
         for (name, values) in network.state() {
-            tensors.insert(name, values.to_owned());
+            match network.mask(&name).unwrap_or(None) {
+                Some(mask) => tensors.insert(name, PrunedTensor::new(values.to_owned(), mask.clone())?.to_sparse()?),
+                None => tensors.insert(name, values.to_owned()),
+            };
         }
         Ok(Compressed {
             structure: structure::structure(network)?,
@@ -77,10 +80,20 @@ impl Compressed {
         &self.tensors
     }
 
-    /// The tensor of that name, if it is quantized.
-    pub fn quantized(&self, name: &str) -> Option<&QuantizedTensor> {
+    /// The tensor of that name, if it is quantized; of a sparse one, with its zeros.
+    pub fn quantized(&self, name: &str) -> Option<Cow<'_, QuantizedTensor>> {
         match self.tensors.tensor(name) {
-            Ok(Stored::Quantized(q)) => Some(q),
+            Ok(Stored::Quantized(q)) => Some(Cow::Borrowed(q)),
+            Ok(Stored::Sparse(sparse)) => sparse.to_quantized().map(Cow::Owned),
+            _ => None,
+        }
+    }
+
+    /// The tensor of that name, if it is compressed in a way that kernels take.
+    fn packable(&self, name: &str) -> Option<AtRest<'_>> {
+        match self.tensors.tensor(name) {
+            Ok(Stored::Quantized(q)) => Some(q.into()),
+            Ok(Stored::Sparse(sparse)) => Some(sparse.into()),
             _ => None,
         }
     }
@@ -121,7 +134,8 @@ impl Compressed {
         names
     }
 
-    /// Puts a quantized tensor in the place of the one of that name; `scheme` says in words what made it.
+    /// Puts a quantized tensor in the place of the one of that name; `scheme` says in words what made it. In the place of a
+    /// sparse one, only what is left of it is stored, if that takes fewer bytes.
     ///
     /// # Errors
     /// [`Error::UnknownName`] unless it is one of [`weights`](Compressed::weights); [`Error::Shape`] if the shape
@@ -136,7 +150,8 @@ impl Compressed {
             let (expected, found) = (expected.to_vec(), tensor.shape().to_vec());
             return Err(Error::Shape { what: "the quantized weight", expected, found });
         }
-        self.tensors.insert(name, tensor);
+        let stored = self.tensors.tensor(name)?.to_quantized(tensor)?;
+        self.tensors.insert(name, stored);
         self.schemes.insert(name.to_owned(), scheme.into());
         Ok(())
     }
@@ -157,12 +172,18 @@ impl Compressed {
         Ok(())
     }
 
-    /// The network in floats, each compressed weight replaced by the numbers it stands for.
+    /// The network in floats, each compressed weight replaced by the numbers it stands for; sparse ones have their masks.
     ///
     /// # Errors
     /// Those of a file whose tensors do not fit its structure.
     pub fn to_network(&self) -> Result<Network> {
-        structure::network(&self.structure, "", &|name| self.tensors.floats(name))
+        let mut network = structure::network(&self.structure, "", &|name| self.tensors.floats(name))?;
+        for (name, tensor) in self.tensors.iter() {
+            if let Stored::Sparse(sparse) = tensor {
+                network.set_mask(name, Some(sparse.mask().clone()))?;
+            }
+        }
+        Ok(network)
     }
 
     /// Makes it run: compressed weights on the kernel that suits them, everything else in floats.

@@ -9,11 +9,23 @@ use super::{
 use crate::{
     error::Result,
     nn::{Attention, Data, Layer, ScaledDotProduct, expect_sequences},
-    packed::{PackedConv2d, PackedWeights},
+    packed::{AtRest, PackedConv2d, PackedWeights},
+    tensor::SparseValues,
 };
 
 /// A network that runs: compressed weights on packed kernels, the other layers in floats. Made by
 /// [`Compressed::pack`]; never saved.
+///
+/// ```
+/// use tersor::{Quantizer, Recipe, nn::Network};
+///
+/// let network = Network::builder(1).linear(64, 32).relu().linear(32, 10).build()?;
+/// let packed = Recipe::new().quantize("0", Quantizer::uniform(8)).apply(&network)?.pack()?;
+/// assert_eq!(packed.forward(&ndarray::Array2::<f32>::ones((5, 64)))?.shape(), [5, 10]);
+/// let kernels = packed.kernels(); // of the layers that are compressed
+/// assert!(kernels.len() == 1 && kernels[0].0 == "0" && kernels[0].1.starts_with("int8-"));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PackedNetwork {
     layers: Vec<(String, Step)>,
@@ -87,13 +99,21 @@ impl Step {
             let bias = has.then(|| compressed.tensors.floats(&join(name, "bias"))).transpose()?;
             Ok(bias.and_then(|bias| bias.into_dimensionality::<Ix1>().ok()))
         };
-        Ok(match (kind, compressed.quantized(&join(name, "weight"))) {
-            (Kind::Linear { bias: has }, Some(q)) => {
-                let packed = PackedWeights::with(q, compressed.activations(name))?;
+        let float = || -> Result<Step> {
+            Ok(Step::Float(Box::new(structure::layer(kind, name, &|tensor| compressed.tensors.floats(tensor))?)))
+        };
+        Ok(match (kind, compressed.packable(&join(name, "weight"))) {
+            (Kind::Linear { bias: has }, Some(weight)) => {
+                let packed = PackedWeights::with(weight, compressed.activations(name))?;
                 Step::Linear(Box::new(packed.with_bias(bias(*has)?)?))
             }
-            (Kind::Conv2d { stride, padding, dilation, groups, bias: has }, Some(q)) => {
-                let packed = PackedConv2d::new(q, *groups, compressed.activations(name))?;
+            (Kind::Conv2d { stride, padding, dilation, groups, bias: has }, Some(weight)) => {
+                let packed = PackedConv2d::new(weight, *groups, compressed.activations(name))?;
+                if let (AtRest::Sparse(sparse), false) = (weight, packed.leaves_zeros_out_faster())
+                    && let SparseValues::Floats(_) = sparse.values()
+                {
+                    return float();
+                }
                 let packed = packed.stride(*stride).padding(*padding).dilation(*dilation);
                 Step::Conv2d(Box::new(packed.with_bias(bias(*has)?)?))
             }
@@ -105,7 +125,7 @@ impl Step {
                 Step::Attention(Box::new([q?, k?, v?, o?]), product)
             }
             (Kind::Residual { branch }, _) => Step::Residual(PackedNetwork::of(compressed, branch, name)?),
-            _ => Step::Float(Box::new(structure::layer(kind, name, &|tensor| compressed.tensors.floats(tensor))?)),
+            _ => float()?,
         })
     }
 

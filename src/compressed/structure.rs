@@ -5,8 +5,8 @@ use ndarray::{ArrayD, Ix1, Ix2, Ix4};
 use crate::{
     error::{Error, Result},
     nn::{
-        Attention, AvgPool2d, BatchNorm2d, Conv2d, Dropout, GeluForm, Layer, LayerNorm, Linear, MaxPool2d, Network,
-        Residual,
+        Absent, Attention, AvgPool2d, BatchNorm2d, Conv2d, Dropout, GeluForm, Layer, LayerNorm, Linear, MaxPool2d,
+        Network, Residual,
     },
 };
 
@@ -14,13 +14,40 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "io", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub(crate) enum Kind {
-    Linear { bias: bool },
-    Attention { heads: usize, bias: bool, causal: bool },
-    Conv2d { stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], groups: usize, bias: bool },
-    BatchNorm2d { eps: f64, momentum: f64 },
-    LayerNorm { eps: f64 },
-    MaxPool2d { kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2] },
-    AvgPool2d { kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2] },
+    Linear {
+        bias: bool,
+    },
+    Attention {
+        heads: usize,
+        bias: bool,
+        causal: bool,
+    },
+    Conv2d {
+        stride: [usize; 2],
+        padding: [usize; 2],
+        dilation: [usize; 2],
+        groups: usize,
+        bias: bool,
+    },
+    BatchNorm2d {
+        eps: f64,
+        momentum: f64,
+    },
+    LayerNorm {
+        eps: f64,
+        #[cfg_attr(feature = "io", serde(default, skip_serializing_if = "Absent::is_none"))]
+        absent: Absent,
+    },
+    MaxPool2d {
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+    },
+    AvgPool2d {
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+    },
     GlobalAvgPool2d,
     Relu,
     Gelu,
@@ -28,11 +55,19 @@ pub(crate) enum Kind {
     Silu,
     Sigmoid,
     Tanh,
-    Softmax { axis: Option<usize> },
-    LogSoftmax { axis: Option<usize> },
+    Softmax {
+        axis: Option<usize>,
+    },
+    LogSoftmax {
+        axis: Option<usize>,
+    },
     Flatten,
-    Dropout { p: f64 },
-    Residual { branch: Structure },
+    Dropout {
+        p: f64,
+    },
+    Residual {
+        branch: Structure,
+    },
 }
 
 /// The layers of a network, in order, by name.
@@ -64,7 +99,7 @@ fn kind(layer: &Layer) -> Result<Kind> {
             bias: conv.bias().is_some(),
         },
         Layer::BatchNorm2d(norm) => Kind::BatchNorm2d { eps: norm.eps, momentum: norm.momentum },
-        Layer::LayerNorm(norm) => Kind::LayerNorm { eps: norm.eps },
+        Layer::LayerNorm(norm) => Kind::LayerNorm { eps: norm.eps, absent: norm.absent },
         Layer::MaxPool2d(p) => Kind::MaxPool2d { kernel: p.kernel, stride: p.stride, padding: p.padding },
         Layer::AvgPool2d(p) => Kind::AvgPool2d { kernel: p.kernel, stride: p.stride, padding: p.padding },
         Layer::GlobalAvgPool2d => Kind::GlobalAvgPool2d,
@@ -121,9 +156,9 @@ pub(crate) fn layer(kind: &Kind, name: &str, tensor: &dyn Fn(&str) -> Result<Arr
             );
             Layer::BatchNorm2d(norm.map_err(|e| e.in_layer(name))?.eps(*eps).momentum(*momentum))
         }
-        Kind::LayerNorm { eps } => {
+        Kind::LayerNorm { eps, absent } => {
             let norm = LayerNorm::from_arrays(array("weight")?, array("bias")?);
-            Layer::LayerNorm(norm.map_err(|e| e.in_layer(name))?.eps(*eps))
+            Layer::LayerNorm(norm.map_err(|e| e.in_layer(name))?.eps(*eps).absent(*absent))
         }
         Kind::MaxPool2d { kernel, stride, padding } => {
             let mut pool = MaxPool2d::new((kernel[0], kernel[1]));

@@ -14,23 +14,23 @@ const OUTPUTS: [usize; 12] = [0, 1, 2, 15, 16, 17, 31, 47, 48, 49, 97, 113];
 const INPUTS: [usize; 14] = [0, 1, 2, 3, 4, 5, 7, 8, 13, 31, 32, 64, 101, 257];
 const GROUPS: [usize; 9] = [1, 2, 3, 4, 5, 8, 31, 32, usize::MAX];
 
-struct Random(Xoshiro256PlusPlus);
+pub(super) struct Random(Xoshiro256PlusPlus);
 
 impl Random {
-    fn new(seed: u64) -> Random {
+    pub(super) fn new(seed: u64) -> Random {
         Random(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         (self.0.next_u64() % bound as u64) as usize
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 
     /// From -1 to 1.
-    fn unit(&mut self) -> f32 {
+    pub(super) fn unit(&mut self) -> f32 {
         (self.0.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 }

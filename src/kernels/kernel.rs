@@ -1,4 +1,4 @@
-//! What an instruction set brings to the integer product: its tile, and a few constants.
+//! What an instruction set brings to the products: the integer product's tile, and a few constants.
 
 use super::products::Products;
 
@@ -13,6 +13,11 @@ pub(super) type Quad = [i8; 4];
 #[repr(align(64))]
 pub(super) struct Line(pub(super) [[u8; 4]; LANES]);
 
+/// Sixteen floats: a cache line, and a full register.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+pub(super) struct FloatLine(pub(super) [f32; LANES]);
+
 /// One number for each of sixteen outputs.
 pub(super) type Lanes<T> = [T; LANES];
 
@@ -23,7 +28,7 @@ pub(super) const MAX_LINES: usize = 24;
 /// Inputs (in quads) whose products surely fit an `i32`: 255 * 128 * 4 * 16384 < 2^31.
 pub(super) const EXACT_QUADS: usize = 1 << 14;
 
-/// The innermost part of the integer product on one instruction set.
+/// The innermost part of the products on one instruction set.
 ///
 /// A value can be made only where the machine was found to have the instructions.
 pub(super) trait Kernel: Copy + Send + Sync {
@@ -31,6 +36,11 @@ pub(super) trait Kernel: Copy + Send + Sync {
     const ROWS: usize;
     /// The most lines of weights in a tile and in a panel ("nr" is sixteen times that).
     const LINES: usize;
+
+    /// Lines of f32 sums that find registers beside what is added to them.
+    const SUMS: usize;
+    /// Whether it multiplies floats and adds with one rounding.
+    const FUSED: bool;
 
     /// Runs `f` compiled for this instruction set, provided that it is inlined: mark what it calls `inline(always)`.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
@@ -45,4 +55,7 @@ pub(super) trait Kernel: Copy + Send + Sync {
     /// `total += scale * (sum - zero * row_sum - offset)`, for all rows and lines of a tile: integers wrap, then every
     /// operation is rounded once.
     fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]);
+
+    /// `sum += a * x`, rounded once if [`Kernel::FUSED`].
+    fn add_multiple(self, a: f32, x: &FloatLine, sum: &mut FloatLine);
 }

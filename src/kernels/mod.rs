@@ -14,6 +14,7 @@ pub(crate) mod parallel;
 mod products;
 mod quantize;
 pub(crate) mod scalar;
+mod sparse;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
@@ -23,3 +24,4 @@ mod battery;
 pub(crate) use depth::Depth;
 pub(crate) use panels::PackedInt8;
 pub(crate) use quantize::{Activations, Fixed};
+pub(crate) use sparse::PackedSparse;

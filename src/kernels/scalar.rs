@@ -1,7 +1,7 @@
 //! Every operation, plainly: the specification of the others, and what runs where there is nothing better.
 
 use super::{
-    kernel::{Kernel, LANES, Lanes, Line, Quad},
+    kernel::{FloatLine, Kernel, LANES, Lanes, Line, Quad},
     products::Products,
 };
 
@@ -12,6 +12,8 @@ pub(super) struct Scalar;
 impl Kernel for Scalar {
     const ROWS: usize = 4;
     const LINES: usize = 1;
+    const SUMS: usize = 2;
+    const FUSED: bool = false;
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -31,5 +33,10 @@ impl Kernel for Scalar {
 
     fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         products.add_scaled(totals);
+    }
+
+    #[inline(always)]
+    fn add_multiple(self, a: f32, x: &FloatLine, sum: &mut FloatLine) {
+        x.0.iter().zip(&mut sum.0).for_each(|(x, sum)| *sum += a * x);
     }
 }

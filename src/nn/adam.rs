@@ -14,6 +14,15 @@ use crate::Result;
 /// | `eps` | 1e-8 | at least 0 |
 /// | `weight_decay` | 0 | at least 0 |
 /// | `amsgrad` | off | |
+///
+/// ```
+/// use tersor::nn::{Adam, Optimizer, Update};
+///
+/// let (mut adam, mut values) = (Adam::new(0.1).betas(0.9, 0.99), [1.0, 1.0]);
+/// adam.step(0.1, &mut [Update { name: "w", values: &mut values, gradient: &[3.0, -0.5], mask: None }])?;
+/// assert!((values[0] - 0.9).abs() < 1e-6 && (values[1] - 1.1).abs() < 1e-6); // the first step is the sign's
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Adam {
     learning_rate: f64,
@@ -34,6 +43,15 @@ pub struct Adam {
 /// | `eps` | 1e-8 | at least 0 |
 /// | `weight_decay` | 0.01 | at least 0 |
 /// | `amsgrad` | off | |
+///
+/// ```
+/// use tersor::nn::{AdamW, Optimizer, Update};
+///
+/// let (mut adam, mut values) = (AdamW::new(0.1).weight_decay(0.5), [1.0]);
+/// adam.step(0.1, &mut [Update { name: "w", values: &mut values, gradient: &[0.0], mask: None }])?;
+/// assert_eq!(values, [0.95]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct AdamW(Adam);
 

@@ -7,6 +7,7 @@ use super::{
     linear::Linear,
     scaled_dot_product::{ScaledDotProduct, expect_sequences},
     shape::{at_least_one, elements, expect_shape},
+    tangent::{linear_backward_tangent, linear_tangent},
 };
 use crate::{Error, Result, random::Random, tensor::Mask};
 
@@ -53,7 +54,7 @@ pub struct Attention {
     in_features: usize,
     out_features: usize,
     /// Query, key, value, output.
-    parts: [Linear; 4],
+    parts: Box<[Linear; 4]>,
 }
 
 /// Names of the weight and the bias of each of [`Attention::PARTS`].
@@ -81,7 +82,7 @@ impl Attention {
             causal: false,
             in_features: features,
             out_features: features,
-            parts: std::array::from_fn(|_| Linear::new(0, 0)),
+            parts: Box::new(std::array::from_fn(|_| Linear::new(0, 0))),
         }
     }
 
@@ -97,7 +98,7 @@ impl Attention {
 
     /// Takes the four biases away.
     pub fn without_bias(self) -> Attention {
-        Attention { parts: self.parts.map(Linear::without_bias), ..self }
+        Attention { parts: Box::new(self.parts.map(Linear::without_bias)), ..self }
     }
 
     /// A trained attention of so many heads, from the weights and biases of query, key, value and output, in this order.
@@ -113,7 +114,7 @@ impl Attention {
         let mut biases = biases.map_or([const { None }; 4], |biases| biases.map(Some)).into_iter();
         let mut part = |weight| Linear::from_arrays(weight, biases.next().flatten());
         let [query, key, value, output] = weights;
-        let parts = [part(query)?, part(key)?, part(value)?, part(output)?];
+        let parts = Box::new([part(query)?, part(key)?, part(value)?, part(output)?]);
         let attention = Attention { heads, head_dim, causal, in_features, out_features, parts };
         attention.check().map(|()| attention)
     }
@@ -231,6 +232,61 @@ impl Attention {
     pub(super) fn trace(&self, x: ArrayViewD<'_, f32>, shape: &[usize]) -> Result<(ArrayD<f32>, Projections)> {
         let projections = self.project(x)?;
         Ok((self.output().forward(projections.0[3].view(), shape), projections))
+    }
+
+    /// The tangent of the output, for tangents of the arrays (in `dot`) and the input.
+    pub(super) fn tangent(
+        &self,
+        dot: &Attention,
+        x: ArrayViewD<'_, f32>,
+        x_dot: ArrayViewD<'_, f32>,
+    ) -> Result<ArrayD<f32>> {
+        let (Projections([q, k, v, heads]), dots) = (self.project(x.view())?, self.project_tangents(dot, x, x_dot)?);
+        let heads_dot = self.product().tangent([q.view(), k.view(), v.view()], dots.each_ref().map(|dot| dot.view()));
+        linear_tangent(self.output(), dot.output(), heads.view(), heads_dot.view())
+    }
+
+    /// The tangents of [`backward`](Attention::backward)'s results.
+    pub(super) fn backward_tangent(
+        &self,
+        dot: &Attention,
+        (x, x_dot): (ArrayViewD<'_, f32>, ArrayViewD<'_, f32>),
+        (dy, dy_dot): (&ArrayD<f32>, ArrayD<f32>),
+    ) -> Result<Backward> {
+        let dots = self.project_tangents(dot, x.view(), x_dot.view())?;
+        let Projections([q, k, v, heads]) = self.project(x.view())?;
+        let (qkv, dots) = ([q.view(), k.view(), v.view()], dots.each_ref().map(|dot| dot.view()));
+        let heads_dot = self.product().tangent(qkv.clone(), dots.clone());
+        let back = |part: usize, (x, x_dot): (ArrayViewD<'_, f32>, ArrayViewD<'_, f32>), dy: &ArrayD<f32>, dy_dot| {
+            linear_backward_tangent(&self.parts[part], &dot.parts[part], (x, x_dot), (dy, dy_dot))
+        };
+        let (dheads, _) = self.output().backward(heads.view(), dy.clone(), true);
+        let (dheads_dot, of_output) = back(3, (heads.view(), heads_dot.view()), dy, dy_dot)?;
+        let (dheads, dheads_dot) = (dheads.ok_or_else(foreign_trace)?, dheads_dot.ok_or_else(foreign_trace)?);
+        let slopes = self.product().backward(qkv.clone(), dheads.view());
+        let slopes_dot = self.product().backward_tangent(qkv, dots, [dheads.view(), dheads_dot.view()]);
+        let (mut dx_dot, mut parameters): (Option<ArrayD<f32>>, _) = (None, Vec::new());
+        for (part, (slope, slope_dot)) in slopes.iter().zip(slopes_dot).enumerate() {
+            let (own, of_part) = back(part, (x.view(), x_dot.view()), slope, slope_dot)?;
+            parameters.push(of_part);
+            dx_dot = dx_dot.into_iter().chain(own).reduce(|sum, own| sum + own);
+        }
+        parameters.push(of_output);
+        let named = parameters.into_iter().zip(NAMES).flat_map(|(of_part, names)| {
+            of_part.into_iter().zip(names).map(|((_, values), name)| (name.to_owned(), values))
+        });
+        Ok((dx_dot, named.collect()))
+    }
+
+    /// The tangents of query, key and value.
+    fn project_tangents(
+        &self,
+        dot: &Attention,
+        x: ArrayViewD<'_, f32>,
+        x_dot: ArrayViewD<'_, f32>,
+    ) -> Result<[ArrayD<f32>; 3]> {
+        let part = |part: usize| linear_tangent(&self.parts[part], &dot.parts[part], x.view(), x_dot.view());
+        Ok([part(0)?, part(1)?, part(2)?])
     }
 
     /// Back through the output, the scaled dot product, and the three products that made its arguments, whose `dx` add up.

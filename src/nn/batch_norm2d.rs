@@ -21,6 +21,15 @@ use crate::{Error, Result, kernels::parallel};
 /// | `momentum` | 0.1 | 0 to 1 |
 ///
 /// Initial values: weight 1, bias 0, running mean 0, running variance 1.
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::nn::{BatchNorm2d, Layer};
+///
+/// let norm = BatchNorm2d::from_arrays(array![2.0], array![1.0], array![3.0], array![4.0])?.eps(1e-12);
+/// assert_eq!(Layer::from(norm).forward(&array![[[[3.0, 5.0]]]])?, array![[[[1.0, 3.0]]]].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm2d {
     /// Added to the variance.

@@ -33,6 +33,16 @@ use crate::{
 /// | `without_bias` | has a bias | |
 ///
 /// Initial values are those of PyTorch: weight and bias uniform in ±1/√(in / groups · kh · kw).
+///
+/// ```
+/// use ndarray::{Array4, array};
+/// use tersor::nn::{Conv2d, Layer};
+///
+/// let blur = Layer::from(Conv2d::from_arrays(Array4::from_elem((1, 1, 1, 3), 0.5), None)?.padding((0, 1)));
+/// let image = array![[[[2.0, 4.0, 6.0]]]];
+/// assert_eq!(blur.forward(&image)?, array![[[[3.0, 6.0, 5.0]]]].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv2d {
     /// Steps between windows, (height, width).

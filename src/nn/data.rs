@@ -23,6 +23,17 @@ pub enum Targets {
 }
 
 /// A data set, or a batch of one: inputs (samples, ..) and a target for each.
+///
+/// ```
+/// use ndarray::{Array2, array};
+/// use tersor::nn::Data;
+///
+/// let labelled = Data::classes(Array2::<f32>::eye(3), [2, 0, 1])?;
+/// assert_eq!((labelled.len(), labelled.inputs().shape()), (3, &[3, 3][..]));
+/// let regression = Data::values(Array2::<f32>::eye(2), array![[0.5], [1.5]])?;
+/// assert_eq!(regression.len(), 2);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Data {
     pub(super) inputs: ArrayD<f32>,

@@ -10,6 +10,18 @@ use crate::{
 
 /// Dropout (Srivastava et al. 2014): in training every element is 0 with probability `p`, and `1 / (1 - p)` times
 /// itself otherwise; in evaluation nothing happens.
+///
+/// ```
+/// use ndarray::Array2;
+/// use tersor::nn::{Mode, Network};
+///
+/// let network = Network::builder(0).dropout(0.5).build()?;
+/// let x = Array2::<f32>::ones((1, 1000));
+/// assert_eq!(network.forward(&x)?, x.clone().into_dyn());
+/// let dropped = network.trace(&x, Mode::Training { seed: 1 })?;
+/// assert!(dropped.output().iter().all(|y| *y == 0.0 || *y == 2.0));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// The probability of dropping an element: at least 0, below 1.

@@ -166,7 +166,7 @@ impl Layer {
             }
             (Layer::Attention(attention), _) => {
                 let shape = self.output_shape(x.shape())?;
-                attention.trace(x, &shape).map(|(y, projections)| (y, Saved::Projections(projections)))
+                attention.trace(x, &shape).map(|(y, projections)| (y, Saved::Projections(Box::new(projections))))
             }
             (Layer::Residual(residual), _) => {
                 self.output_shape(x.shape())?;

@@ -13,6 +13,15 @@ use crate::{Error, Result, random::Random, tensor::Mask};
 /// A fully connected layer, `y = x Wᵀ + b` along the last axis of `x`; `W` is (out, in), `b` is (out).
 ///
 /// Initial values are those of PyTorch: weight and bias uniform in ±1/√in.
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::nn::{Layer, Linear};
+///
+/// let linear = Layer::from(Linear::from_arrays(array![[1.0, 2.0], [0.0, -1.0]], Some(array![0.5, 0.0]))?);
+/// assert_eq!(linear.forward(&array![[1.0, 1.0]])?, array![[3.5, -1.0]].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
     in_features: usize,

@@ -25,6 +25,28 @@ pub trait Loss: Debug + Send + Sync {
     /// # Errors
     /// What does not fit.
     fn check(&self, outputs: &[usize], targets: &Targets) -> Result<()>;
+
+    /// How [`evaluate`](Loss::evaluate)'s gradient changes as the outputs move in a direction: the loss's own Hessian
+    /// times it. By default a central difference of the gradient, over a step of 2⁻¹⁰ of the direction's largest element.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Loss::evaluate); [`Error::Shape`] for a direction of another shape than the outputs'.
+    fn gradient_tangent(
+        &self,
+        outputs: ArrayViewD<'_, f32>,
+        direction: ArrayViewD<'_, f32>,
+        targets: &Targets,
+    ) -> Result<ArrayD<f32>> {
+        expect_shape("the direction", outputs.shape(), direction.shape())?;
+        let largest = direction.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+        if largest == 0.0 {
+            return Ok(direction.to_owned());
+        }
+        let step = 1.0 / 1024.0 / largest;
+        let at =
+            |step: f32| self.evaluate((&outputs + &(&direction * step)).view(), targets).map(|(_, gradient)| gradient);
+        Ok((at(step)? - at(-step)?) / (2.0 * step))
+    }
 }
 
 /// Softmax cross-entropy of logits (batch, classes), mean over the batch:
@@ -97,6 +119,28 @@ impl Loss for CrossEntropy {
         }
         Ok((loss, array(outputs.shape(), gradient)))
     }
+
+    /// With `p` the softmax: `p (ż - Σ p ż) / batch`; the targets do not matter.
+    fn gradient_tangent(
+        &self,
+        outputs: ArrayViewD<'_, f32>,
+        direction: ArrayViewD<'_, f32>,
+        targets: &Targets,
+    ) -> Result<ArrayD<f32>> {
+        self.check(outputs.shape(), targets)?;
+        expect_shape("the direction", outputs.shape(), direction.shape())?;
+        let batch = outputs.shape()[0] as f64;
+        let mut tangent = Vec::with_capacity(outputs.len());
+        for (logits, direction) in outputs.rows().into_iter().zip(direction.rows()) {
+            let largest = logits.fold(f64::NEG_INFINITY, |largest, z| largest.max(f64::from(*z)));
+            let exponentials: Vec<f64> = logits.iter().map(|z| (f64::from(*z) - largest).exp()).collect();
+            let sum = exponentials.iter().sum::<f64>();
+            let mean = exponentials.iter().zip(direction).map(|(e, d)| e / sum * f64::from(*d)).sum::<f64>();
+            let pairs = exponentials.iter().zip(direction);
+            tangent.extend(pairs.map(|(e, d)| (e / sum * (f64::from(*d) - mean) / batch) as f32));
+        }
+        Ok(array(outputs.shape(), tangent))
+    }
 }
 
 /// `(output - target)²`, mean over all elements.
@@ -120,6 +164,18 @@ impl Loss for MeanSquaredError {
             gradient.push((2.0 * error / count) as f32);
         }
         Ok((loss, array(outputs.shape(), gradient)))
+    }
+
+    /// `2 ẏ / count`.
+    fn gradient_tangent(
+        &self,
+        outputs: ArrayViewD<'_, f32>,
+        direction: ArrayViewD<'_, f32>,
+        targets: &Targets,
+    ) -> Result<ArrayD<f32>> {
+        self.check(outputs.shape(), targets)?;
+        expect_shape("the direction", outputs.shape(), direction.shape())?;
+        Ok(direction.mapv(|x| (2.0 * f64::from(x) / outputs.len() as f64) as f32))
     }
 }
 

@@ -52,8 +52,13 @@ impl Network {
     /// [`Error::Layer`] around what is wrong in a layer or between it and the one before.
     pub fn from_layers(layers: Vec<(String, Layer)>) -> Result<Network> {
         let network = Network { layers };
-        network.check()?;
-        network.known_after(Known::Nothing).map(|_| network)
+        network.validate().map(|()| network)
+    }
+
+    /// As [`Network::from_layers`]: layers may have been changed since.
+    pub(crate) fn validate(&self) -> Result<()> {
+        self.check()?;
+        self.known_after(Known::Nothing).map(|_| ())
     }
 
     /// The layers in order, with their names within this network.

@@ -28,6 +28,33 @@ impl Update<'_> {
 }
 
 /// An optimizer. One written outside this crate is used exactly as those within.
+///
+/// ```
+/// use tersor::{Result, nn::{Optimizer, Update}};
+///
+/// /// Steps by the sign of the gradient.
+/// #[derive(Debug)]
+/// struct Signs(f64);
+///
+/// impl Optimizer for Signs {
+///     fn learning_rate(&self) -> f64 {
+///         self.0
+///     }
+///
+///     fn step(&mut self, learning_rate: f64, parameters: &mut [Update<'_>]) -> Result<()> {
+///         for update in parameters {
+///             for (w, g) in update.values.iter_mut().zip(update.gradient) {
+///                 *w -= learning_rate as f32 * if *g == 0.0 { 0.0 } else { g.signum() };
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+/// # let mut values = [1.0];
+/// # Signs(0.5).step(0.5, &mut [Update { name: "w", values: &mut values, gradient: &[7.0], mask: None }])?;
+/// # assert_eq!(values, [0.5]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub trait Optimizer: Debug + Send {
     /// The learning rate it was made with, from which a [`Schedule`](super::Schedule) starts.
     fn learning_rate(&self) -> f64;

@@ -18,6 +18,15 @@ use crate::{Error, Result, kernels::im2col::Windows};
 /// |---|---|---|
 /// | `stride` | the kernel | at least 1 |
 /// | `padding` | 0 | at most half the kernel |
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::nn::{Layer, MaxPool2d};
+///
+/// let pool = Layer::from(MaxPool2d::new((1, 2)));
+/// assert_eq!(pool.forward(&array![[[[1.0, 5.0, -2.0, -3.0]]]])?, array![[[[5.0, -2.0]]]].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaxPool2d {
     /// Size of a window, (height, width).
@@ -36,6 +45,15 @@ pub struct MaxPool2d {
 /// |---|---|---|
 /// | `stride` | the kernel | at least 1 |
 /// | `padding` | 0 | at most half the kernel |
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::nn::{AvgPool2d, Layer};
+///
+/// let pool = Layer::from(AvgPool2d::new((1, 2)));
+/// assert_eq!(pool.forward(&array![[[[1.0, 5.0, -2.0, -4.0]]]])?, array![[[[3.0, -3.0]]]].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvgPool2d {
     /// Size of a window, (height, width).
@@ -111,6 +129,18 @@ impl MaxPool2d {
     pub(super) fn backward(&self, x: ArrayViewD<'_, f32>, dy: ArrayD<f32>) -> ArrayD<f32> {
         let windows = self.windows([x.shape()[2], x.shape()[3]]);
         backward(x, dy, &windows, |plane, inside, dy, dx| dx[largest(plane, inside)] += dy)
+    }
+
+    /// What a tangent of the input has where the input is largest.
+    pub(super) fn tangent(&self, x: ArrayViewD<'_, f32>, tangent: ArrayViewD<'_, f32>, shape: &[usize]) -> ArrayD<f32> {
+        let windows = self.windows([x.shape()[2], x.shape()[3]]);
+        let planes =
+            slice(&x).chunks(x.shape()[2] * x.shape()[3]).zip(slice(&tangent).chunks(x.shape()[2] * x.shape()[3]));
+        let mut y = vec![0.0; shape.iter().product()];
+        for (y, (x, tangent)) in y.chunks_mut(shape[2] * shape[3]).zip(planes) {
+            for_each_window(&windows, |position, inside| y[position] = tangent[largest(x, inside)]);
+        }
+        array(shape, y)
     }
 }
 

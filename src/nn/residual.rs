@@ -11,6 +11,15 @@ use super::{
 use crate::Result;
 
 /// A residual block (He et al. 2016), `y = x + branch(x)`: the branch is a network of its own, so networks are trees.
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::nn::{Layer, Linear, Network, Residual};
+///
+/// let branch = Network::from_layers(vec![("scale".into(), Linear::from_arrays(array![[2.0]], None)?.into())])?;
+/// assert_eq!(Layer::from(Residual::new(branch)).forward(&array![[5.0]])?, array![[15.0]].into_dyn());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Residual {
     branch: Network,

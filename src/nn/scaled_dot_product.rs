@@ -81,6 +81,79 @@ impl ScaledDotProduct {
         self.join(slopes, batch, sequence)
     }
 
+    /// The tangent of [`forward`](ScaledDotProduct::forward): with `S˙ = (q˙ kᵀ + q k˙ᵀ) / √head_dim` and `P˙` the softmax's,
+    /// `P˙ v + P v˙`.
+    pub(super) fn tangent(&self, qkv: [ArrayViewD<'_, f32>; 3], dots: [ArrayViewD<'_, f32>; 3]) -> ArrayD<f32> {
+        let (batch, sequence) = (qkv[0].shape()[0], qkv[0].shape()[1]);
+        let ([q, k, v], [q_dot, k_dot, v_dot]) = (qkv.map(|x| self.split(x)), dots.map(|x| self.split(x)));
+        let (len, mut y) = (sequence * self.head_dim, vec![0.0; q.len()]);
+        for_each_sample(&mut y, len, 4 * sequence * len, |head, y| {
+            let of = |x: &[f32]| x[head * len..][..len].to_vec();
+            let (p, p_dot) = self.moving_probabilities([&of(&q), &of(&k)], [&of(&q_dot), &of(&k_dot)]);
+            add_product(matrix(slice(&p_dot.view()), sequence), matrix(&of(&v), self.head_dim), y);
+            add_product(matrix(slice(&p.view()), sequence), matrix(&of(&v_dot), self.head_dim), y);
+        });
+        let [y] = self.join(y, batch, sequence);
+        y
+    }
+
+    /// The tangents of [`backward`](ScaledDotProduct::backward)'s results: the product rule on each of its lines.
+    pub(super) fn backward_tangent(
+        &self,
+        qkv: [ArrayViewD<'_, f32>; 3],
+        dots: [ArrayViewD<'_, f32>; 3],
+        dys: [ArrayViewD<'_, f32>; 2],
+    ) -> [ArrayD<f32>; 3] {
+        let (batch, sequence) = (qkv[0].shape()[0], qkv[0].shape()[1]);
+        let ([q, k, v], [q_dot, k_dot, v_dot]) = (qkv.map(|x| self.split(x)), dots.map(|x| self.split(x)));
+        let [dy, dy_dot] = dys.map(|x| self.split(x));
+        let (len, mut slopes) = (sequence * self.head_dim, vec![0.0; 3 * q.len()]);
+        for_each_sample(&mut slopes, 3 * len, 12 * sequence * len, |head, slopes| {
+            let of = |x: &'_ [f32]| x[head * len..][..len].to_vec();
+            let [q, k, v, q_dot, k_dot, v_dot, dy, dy_dot] =
+                [&q, &k, &v, &q_dot, &k_dot, &v_dot, &dy, &dy_dot].map(|x| of(x));
+            let (p, p_dot) = self.moving_probabilities([&q, &k], [&q_dot, &k_dot]);
+            let rows =
+                |x: &[f32]| ndarray::Array2::from_shape_vec((sequence, self.head_dim), x.to_vec()).expect("a head");
+            let [q, k, v, q_dot, k_dot, v_dot, dy, dy_dot] =
+                [&q, &k, &v, &q_dot, &k_dot, &v_dot, &dy, &dy_dot].map(|x| rows(x));
+            let square = |f: [(&ndarray::Array2<f32>, &ndarray::Array2<f32>); 2]| {
+                let mut sum = vec![0.0; sequence * sequence];
+                f.iter().for_each(|(a, b)| add_product(a.view(), b.t(), &mut sum));
+                dense::array(&[sequence, sequence], sum)
+            };
+            let zero = ndarray::Array2::zeros((sequence, self.head_dim));
+            let (dp, dp_dot) = (square([(&dy, &v), (&zero, &zero)]), square([(&dy_dot, &v), (&dy, &v_dot)]));
+            let ds = softmax::backward(p.view(), dp.clone(), 1) * self.scale();
+            let ds_dot = softmax::backward_tangent((p.view(), p_dot.view()), (dp.view(), dp_dot), 1) * self.scale();
+            let (p, p_dot, ds, ds_dot) = (p.view(), p_dot.view(), ds.view(), ds_dot.view());
+            let [p, p_dot, ds, ds_dot] = [&p, &p_dot, &ds, &ds_dot].map(|x| matrix(slice(x), sequence));
+            let (dq, rest) = slopes.split_at_mut(len);
+            let (dk, dv) = rest.split_at_mut(len);
+            add_product(p_dot.t(), dy.view(), dv);
+            add_product(p.t(), dy_dot.view(), dv);
+            add_product(ds_dot, k.view(), dq);
+            add_product(ds, k_dot.view(), dq);
+            add_product(ds_dot.t(), q.view(), dk);
+            add_product(ds.t(), q_dot.view(), dk);
+        });
+        self.join(slopes, batch, sequence)
+    }
+
+    /// The probabilities of one head and their tangent.
+    fn moving_probabilities(&self, [q, k]: [&[f32]; 2], [q_dot, k_dot]: [&[f32]; 2]) -> (ArrayD<f32>, ArrayD<f32>) {
+        let p = self.probabilities(q, k);
+        let sequence = p.shape()[0];
+        let mut s_dot = vec![0.0; sequence * sequence];
+        for (a, b) in [(q_dot, k), (q, k_dot)] {
+            add_product(matrix(a, self.head_dim), matrix(b, self.head_dim).reversed_axes(), &mut s_dot);
+        }
+        let s_dot = dense::array(&[sequence, sequence], s_dot) * self.scale();
+        // Where nothing is seen the probability is 0, and so is its tangent.
+        let p_dot = softmax::backward(p.view(), s_dot, 1);
+        (p, p_dot)
+    }
+
     fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }

@@ -14,6 +14,17 @@ use crate::{Error, Result};
 /// | `dampening` | 0 | at least 0; 0 with `nesterov` |
 /// | `nesterov` | off | needs momentum |
 /// | `weight_decay` | 0 | at least 0 |
+///
+/// ```
+/// use tersor::nn::{Optimizer, Sgd, Update};
+///
+/// let (mut sgd, mut values) = (Sgd::new(0.5).momentum(0.5), [1.0]);
+/// for _ in 0..2 {
+///     sgd.step(0.5, &mut [Update { name: "w", values: &mut values, gradient: &[1.0], mask: None }])?;
+/// }
+/// assert_eq!(values, [1.0 - 0.5 - 0.75]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sgd {
     learning_rate: f64,

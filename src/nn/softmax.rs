@@ -51,6 +51,46 @@ pub(super) fn log_backward(y: ArrayViewD<'_, f32>, dy: ArrayD<f32>, axis: usize)
     })
 }
 
+/// The tangent of [`backward`]: with `s = Σ dy y`, `y˙ (dy - s) + y (dy˙ - Σ (dy˙ y + dy y˙))`. (That of [`forward`] is
+/// `backward(y, ẋ)`, since the Jacobian is symmetric.)
+pub(super) fn backward_tangent(
+    (y, y_dot): (ArrayViewD<'_, f32>, ArrayViewD<'_, f32>),
+    (dy, dy_dot): (ArrayViewD<'_, f32>, ArrayD<f32>),
+    axis: usize,
+) -> ArrayD<f32> {
+    let (y, y_dot, dy) = (slice(&y), slice(&y_dot), slice(&dy));
+    along(dy_dot, axis, |start, line| {
+        let sum = line.sum_indexed(|i, _| dy[start + i] * y[start + i]);
+        let sum_dot = line.sum_indexed(|i, dy_dot| dy_dot * y[start + i] + dy[start + i] * y_dot[start + i]);
+        line.for_each_indexed(|i, dy_dot| {
+            *dy_dot = y_dot[start + i] * (dy[start + i] - sum) + y[start + i] * (*dy_dot - sum_dot);
+        });
+    })
+}
+
+/// The tangent of [`log_forward`]: `ẋ - Σ exp(y) ẋ`.
+pub(super) fn log_tangent(y: ArrayViewD<'_, f32>, x_dot: ArrayD<f32>, axis: usize) -> ArrayD<f32> {
+    let y = slice(&y);
+    along(x_dot, axis, |start, line| {
+        let sum = line.sum_indexed(|i, x_dot| y[start + i].exp() * x_dot);
+        line.for_each(|x_dot| *x_dot -= sum);
+    })
+}
+
+/// The tangent of [`log_backward`]: `dy˙ - exp(y) (y˙ Σ dy + Σ dy˙)`.
+pub(super) fn log_backward_tangent(
+    (y, y_dot): (ArrayViewD<'_, f32>, ArrayViewD<'_, f32>),
+    (dy, dy_dot): (ArrayViewD<'_, f32>, ArrayD<f32>),
+    axis: usize,
+) -> ArrayD<f32> {
+    let (y, y_dot, dy) = (slice(&y), slice(&y_dot), slice(&dy));
+    along(dy_dot, axis, |start, line| {
+        let sum = line.sum_indexed(|i, _| dy[start + i]);
+        let sum_dot = line.fold(0.0, |sum, dy_dot| sum + dy_dot);
+        line.for_each_indexed(|i, dy_dot| *dy_dot -= y[start + i].exp() * (y_dot[start + i] * sum + sum_dot));
+    })
+}
+
 /// The elements of one line along the axis, `step` apart.
 struct Line<'a> {
     values: &'a mut [f32],

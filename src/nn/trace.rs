@@ -29,6 +29,16 @@ impl Mode {
 }
 
 /// The activations of a forward pass, layer by layer, and what backward needs besides.
+///
+/// ```
+/// use tersor::nn::{Mode, Network};
+///
+/// let network = Network::builder(0).linear(3, 2).relu().build()?;
+/// let trace = network.trace(&ndarray::array![[0.1, 0.2, 0.3]], Mode::Evaluation)?;
+/// assert_eq!(trace.output_of("0")?, trace.input_of("1")?);
+/// assert_eq!(trace.output_of("0")?.mapv(|x| x.max(0.0)), trace.output());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Trace {
     pub(super) input: ArrayD<f32>,
@@ -52,7 +62,7 @@ pub(super) enum Saved {
     /// Dropout in training.
     Seed(u64),
     /// Attention.
-    Projections(Projections),
+    Projections(Box<Projections>),
     /// A residual layer.
     Branch(Trace),
 }

@@ -1,9 +1,14 @@
 //! Which kernel runs a tensor: one decision, a value that can be compared.
 
+use std::ops::Range;
+
 use ndarray::Axis;
 
 use super::Activations;
-use crate::tensor::{Granularity, Grid, QuantizedTensor};
+use crate::{
+    kernels::isa::Isa,
+    tensor::{Granularity, Grid, Mask, QuantizedTensor, SparseLayout},
+};
 
 /// How a weight will be multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,68 @@ pub(super) fn choose(q: &QuantizedTensor, activations: &Activations) -> Choice {
     }
 }
 
+/// How a pruned weight of floats will be multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FloatChoice {
+    /// Strips of so many rows with the same columns.
+    Sparse { pattern: Pattern, height: usize },
+    /// Zeros multiplied as any number.
+    Dense,
+}
+
+/// What a sparse kernel makes use of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pattern {
+    /// Nothing: survivors lie anywhere.
+    Csr,
+    /// As many in every row.
+    NOfM,
+    /// Rows that share their columns.
+    Block,
+}
+
+/// The largest share of survivors at which strips of so many rows are faster than the dense product for one input, where
+/// they gain least; for many inputs they still are at 0.5, 0.6 and 0.9. By `cargo bench --bench sparse` with all of these
+/// at 1, on Zen 5, 1024 and 4096 square, in the turns of one run.
+const PAYS: [(usize, f64); 3] = [(1, 0.4), (2, 0.5), (4, 0.7)];
+
+/// Decides for some rows of a pruned weight.
+pub(super) fn choose_floats(mask: &Mask, rows: &Range<usize>) -> FloatChoice {
+    let inputs = mask.shape()[1..].iter().product::<usize>();
+    if inputs == 0 {
+        return FloatChoice::Dense;
+    }
+    let kept = |row: usize, column: usize| mask.is_kept(row * inputs + column);
+    // Whether the same columns are left in all rows of a strip.
+    let alike = |height: usize| {
+        rows.clone().step_by(height).all(|first| {
+            let mut others = first + 1..rows.end.min(first + height);
+            others.all(|row| (0..inputs).all(|column| kept(row, column) == kept(first, column)))
+        })
+    };
+    let height = [4, 2].into_iter().find(|height| *height <= rows.len() && alike(*height)).unwrap_or(1);
+    let left = mask.kept_in(rows.start * inputs..rows.end * inputs) as f64;
+    if !PAYS.iter().any(|(of, share)| *of == height && left <= share * (rows.len() * inputs) as f64) {
+        return FloatChoice::Dense;
+    }
+    let pattern = match height {
+        1 if SparseLayout::n_of_m(mask).next().is_some() => Pattern::NOfM,
+        1 => Pattern::Csr,
+        _ => Pattern::Block,
+    };
+    FloatChoice::Sparse { pattern, height }
+}
+
+/// The name of a sparse kernel.
+pub(super) fn float_kernel(pattern: Pattern, isa: Isa) -> &'static str {
+    let names = match pattern {
+        Pattern::Csr => ["csr-f32-scalar", "csr-f32-avx2", "csr-f32-avxvnni", "csr-f32-avx512vnni"],
+        Pattern::NOfM => ["nm-f32-scalar", "nm-f32-avx2", "nm-f32-avxvnni", "nm-f32-avx512vnni"],
+        Pattern::Block => ["block-f32-scalar", "block-f32-avx2", "block-f32-avxvnni", "block-f32-avx512vnni"],
+    };
+    names.into_iter().find(|name| name.rsplit('-').next() == Some(isa.name())).unwrap_or(names[0])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +137,34 @@ mod tests {
         assert_eq!(of(Quantizer::uniform(4).per_group(3).apply(&w)), Choice::Int8 { group_size: 3 });
         assert_eq!(of(Quantizer::uniform(4).per_group(4).apply(&w)), Choice::Decoded);
         assert_eq!(of(Quantizer::uniform(4).per_group(32).apply(&w)), Choice::Int8 { group_size: 6 });
+    }
+
+    #[test]
+    fn zeros_are_left_out_where_that_pays() {
+        let of = |shape: &[usize], rows, keep: &dyn Fn(usize, usize) -> bool| {
+            let columns = shape[1..].iter().product::<usize>();
+            choose_floats(&Mask::from_fn(shape, |i| keep(i / columns, i % columns)).unwrap(), &rows)
+        };
+        let sparse = |pattern, height| FloatChoice::Sparse { pattern, height };
+        let scattered = |share: usize| move |row: usize, column: usize| (row * 7 + column * 3) % 10 < share;
+        assert_eq!(of(&[10, 100], 0..10, &scattered(1)), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[10, 100], 0..10, &scattered(5)), FloatChoice::Dense);
+        assert_eq!(of(&[10, 10, 10], 0..10, &|row, column| (row + column) % 8 == 0), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[10, 100], 0..10, &|row, column| column % 4 == row % 4), sparse(Pattern::NOfM, 1));
+        let block = |rows: usize, columns: usize| {
+            move |row: usize, column: usize| (row / rows * 3 + column / columns).is_multiple_of(5)
+        };
+        assert_eq!(of(&[10, 100], 0..10, &block(4, 4)), sparse(Pattern::Block, 4));
+        assert_eq!(of(&[10, 100], 4..8, &block(8, 2)), sparse(Pattern::Block, 4));
+        assert_eq!(of(&[10, 100], 0..10, &block(2, 2)), sparse(Pattern::Block, 2));
+        assert_eq!(of(&[10, 100], 0..10, &block(10, 1)), sparse(Pattern::Block, 4));
+        // The strips of rows that start within a block are not the block's.
+        assert_eq!(of(&[10, 100], 5..10, &block(4, 4)), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[10, 100], 0..10, &block(1, 16)), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[1, 100], 0..1, &block(1, 16)), sparse(Pattern::Csr, 1));
+        assert_eq!(of(&[1 << 40, 0], 0..1 << 40, &block(1, 1)), FloatChoice::Dense);
+        for isa in Isa::available() {
+            assert_eq!(float_kernel(Pattern::Block, isa), format!("block-f32-{}", isa.name()));
+        }
     }
 }

@@ -1,28 +1,36 @@
 //! A weight ready to multiply.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Data, DataMut, Dimension, Ix2, IxDyn};
 
 use super::{
-    Activations,
-    choose::{Choice, choose},
+    Activations, AtRest,
+    at_rest::{Floats, Whole},
+    choose::{Choice, FloatChoice, choose, choose_floats, float_kernel},
     decoded::Decoded,
+    dense,
 };
 use crate::{
     error::{Error, Result},
-    kernels::{self, Depth, Fixed, PackedInt8, isa::Isa},
+    kernels::{self, Depth, Fixed, PackedInt8, PackedSparse, isa::Isa},
     tensor::{Grid, QuantizedTensor},
 };
 
-/// A quantized weight packed for the kernel that suits it: `y = x W^T + b`.
+/// A compressed weight packed for the kernel that suits it: `y = x W^T + b`. Made of a
+/// [`QuantizedTensor`](crate::QuantizedTensor), a [`PrunedTensor`](crate::PrunedTensor) or a
+/// [`SparseTensor`](crate::tensor::SparseTensor).
 ///
 /// | weight | kernel | inputs |
 /// |---|---|---|
 /// | affine, 1 to 8 bits, a scale (below 1e19) per tensor, output channel or group of inputs | int8 | rounded to 8 bits, [`Activations`] |
 /// | codebooks, 16 bits, a scale per input | decoded | f32 |
+/// | pruned floats, sparse enough for it to pay | csr, nm or block, after what the mask allows | f32 |
+/// | pruned floats otherwise | dense | f32 |
 ///
-/// int8 sums are exact integers: the result is the same bits on every instruction set and any number of threads.
+/// int8 sums are exact integers: the result is the same bits on every instruction set and any number of threads. f32 sums
+/// are the same bits for any number of threads. Sparse quantized weights run on integers, zeros included. Where a weight
+/// is removed, a sparse kernel does not look at the input: NaN there does not spread.
 ///
 /// ```
 /// use ndarray::{Array2, Axis};
@@ -48,6 +56,8 @@ pub struct PackedWeights {
 enum Packed {
     Int8 { weights: PackedInt8, depth: Depth, isa: Isa, activations: Activations },
     Decoded(Decoded),
+    Sparse { weights: PackedSparse, kernel: &'static str },
+    Dense(Array2<f32>),
 }
 
 impl PackedWeights {
@@ -57,7 +67,16 @@ impl PackedWeights {
     /// # Errors
     /// [`Error::Rank`] for fewer than two axes; [`Error::Isa`] if `TERSOR_ISA` asks for instructions that the machine
     /// lacks.
-    pub fn new(weights: &QuantizedTensor) -> Result<Self> {
+    ///
+    /// ```
+    /// use tersor::{PackedWeights, Pruner};
+    ///
+    /// let w = ndarray::Array2::from_shape_fn((48, 100), |(i, j)| ((i * 100 + j) as f32).sin());
+    /// let packed = PackedWeights::new(&Pruner::magnitude(0.9).apply(&w)?)?;
+    /// assert!(packed.kernel().starts_with("csr-f32"));
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn new<'a>(weights: impl Into<AtRest<'a>>) -> Result<Self> {
         PackedWeights::with(weights, Activations::Dynamic)
     }
 
@@ -65,22 +84,26 @@ impl PackedWeights {
     ///
     /// # Errors
     /// As [`new`](PackedWeights::new), and [`Error::Setting`] for a static grid that is not one.
-    pub fn with(weights: &QuantizedTensor, activations: Activations) -> Result<Self> {
+    pub fn with<'a>(weights: impl Into<AtRest<'a>>, activations: Activations) -> Result<Self> {
+        let weights = Whole::of(weights.into());
         let outputs = weights.shape().first().copied().unwrap_or(0);
-        PackedWeights::rows(&Arc::new(weights.clone()), 0..outputs, activations)
+        PackedWeights::rows(&weights, 0..outputs, activations)
     }
 
     /// Packs some of the outputs.
-    pub(super) fn rows(weights: &Arc<QuantizedTensor>, rows: Range<usize>, activations: Activations) -> Result<Self> {
+    pub(super) fn rows(weights: &Whole, rows: Range<usize>, activations: Activations) -> Result<Self> {
         if weights.shape().len() < 2 {
             let found = weights.shape().to_vec();
             return Err(Error::Rank { what: "a weight to be packed", expected: "2 or more", found });
         }
         activations.validate()?;
         let (outputs, inputs) = (rows.len(), weights.shape()[1..].iter().product());
-        let packed = match choose(weights, &activations) {
-            Choice::Int8 { group_size } => int8(weights, rows, inputs, group_size, activations)?,
-            Choice::Decoded => Packed::Decoded(Decoded::new(weights.clone(), rows, inputs)),
+        let packed = match weights {
+            Whole::Quantized(weights) => match choose(weights, &activations) {
+                Choice::Int8 { group_size } => int8(weights, rows, inputs, group_size, activations)?,
+                Choice::Decoded => Packed::Decoded(Decoded::new(weights.clone(), rows, inputs)),
+            },
+            Whole::Floats(floats) => pruned(floats, rows, inputs)?,
         };
         Ok(PackedWeights { outputs, inputs, bias: None, packed })
     }
@@ -115,7 +138,8 @@ impl PackedWeights {
         self.inputs
     }
 
-    /// The kernel that runs: `int8-` and its instruction set, or `decoded-f32`.
+    /// The kernel that runs: `int8-`, `csr-f32-`, `nm-f32-` or `block-f32-` and its instruction set, `decoded-f32`, or
+    /// `dense-f32`.
     pub fn kernel(&self) -> &'static str {
         match &self.packed {
             Packed::Int8 { isa, .. } => match isa.name() {
@@ -125,7 +149,14 @@ impl PackedWeights {
                 _ => "int8-scalar",
             },
             Packed::Decoded(_) => "decoded-f32",
+            Packed::Sparse { kernel, .. } => kernel,
+            Packed::Dense(_) => "dense-f32",
         }
+    }
+
+    /// Whether zeros are left out.
+    pub(super) fn is_sparse(&self) -> bool {
+        matches!(self.packed, Packed::Sparse { .. })
     }
 
     /// Bytes in memory while running.
@@ -133,6 +164,8 @@ impl PackedWeights {
         let weights = match &self.packed {
             Packed::Int8 { weights, .. } => weights.nbytes(),
             Packed::Decoded(decoded) => decoded.nbytes(),
+            Packed::Sparse { weights, .. } => weights.nbytes(),
+            Packed::Dense(weights) => 4 * weights.len(),
         };
         weights + 4 * self.bias.as_ref().map_or(0, Array1::len)
     }
@@ -218,22 +251,53 @@ impl PackedWeights {
         self.check(x.ncols(), x.nrows(), y.dim())?;
         match &self.packed {
             Packed::Decoded(decoded) => decoded.matmul(x, self.bias.as_ref(), y),
+            Packed::Dense(weights) => row_major(&mut y, |y| dense::matmul(weights, x, self.bias(), y)),
+            Packed::Sparse { weights, .. } => {
+                let x = x.as_standard_layout();
+                let x = x.as_slice().unwrap_or_default();
+                row_major(&mut y, |y| weights.matmul(x, self.bias(), y));
+            }
             Packed::Int8 { weights, depth, isa, activations } => {
-                let bias = self.bias.as_ref().and_then(|bias| bias.as_slice());
                 let x = x.as_standard_layout();
                 let a = round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?;
-                match y.as_slice_mut() {
-                    Some(y) => weights.matmul(&a, bias, y),
-                    None => {
-                        let mut dense = Array2::zeros(y.dim());
-                        weights.matmul(&a, bias, dense.as_slice_mut().unwrap_or_default());
-                        y.assign(&dense);
-                    }
-                }
+                row_major(&mut y, |y| weights.matmul(&a, self.bias(), y));
             }
         }
         Ok(())
     }
+
+    fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_ref().and_then(|bias| bias.as_slice())
+    }
+}
+
+/// Lets `f` write an array's elements in row-major order, whatever their strides.
+fn row_major(y: &mut ArrayViewMut2<'_, f32>, f: impl FnOnce(&mut [f32])) {
+    match y.as_slice_mut() {
+        Some(y) => f(y),
+        None => {
+            let mut dense = Array2::zeros(y.dim());
+            f(dense.as_slice_mut().unwrap_or_default());
+            y.assign(&dense);
+        }
+    }
+}
+
+/// Pruned floats.
+fn pruned(floats: &Floats, rows: Range<usize>, inputs: usize) -> Result<Packed> {
+    let (first, shape) = (rows.start * inputs, (rows.len(), inputs));
+    let values = &floats.values[first..first + rows.len() * inputs];
+    let kept = |index: usize| floats.mask.is_kept(first + index);
+    let isa = Isa::detect()?;
+    Ok(match choose_floats(&floats.mask, &rows) {
+        FloatChoice::Sparse { pattern, height } if inputs <= PackedSparse::MOST_INPUTS => Packed::Sparse {
+            weights: PackedSparse::new(isa, values, shape, height, kept),
+            kernel: float_kernel(pattern, isa),
+        },
+        _ => Packed::Dense(
+            Array2::from_shape_vec(shape, values.to_vec()).map_err(|_| Error::Empty { what: "the weight" })?,
+        ),
+    })
 }
 
 /// Inputs as 8-bit codes.

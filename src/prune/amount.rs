@@ -22,7 +22,10 @@ pub enum Amount {
     Fraction(f64),
     /// So many.
     Count(usize),
-    /// Whatever has a score below this.
+    /// Whatever scores below this, strictly: what equals it stays. Of elements that is `|w|` for a magnitude; rows and
+    /// blocks are held against their own score, a mean over their elements. How much goes is for the numbers to say, so
+    /// [`of_remaining`](super::Ranked::of_remaining) changes nothing, and [`n_of_m`](super::Ranked::n_of_m), which fixes
+    /// the amount itself, refuses it.
     Below(f64),
 }
 

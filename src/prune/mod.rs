@@ -1,20 +1,37 @@
 //! Choosing what goes: scores, patterns and amounts, behind one trait.
 
 mod amount;
+mod fpgm;
+mod grasp;
+mod lamp;
 mod magnitude;
+mod movement;
 mod pattern;
+mod random;
 mod ranked;
+mod schedule;
 mod score;
 mod select;
+mod snip;
+mod synflow;
 mod taylor;
 
 use std::fmt::Debug;
 
 pub use amount::Amount;
+pub use fpgm::Fpgm;
+pub use grasp::Grasp;
+pub use lamp::Lamp;
 pub use magnitude::Magnitude;
+pub use movement::Movement;
 pub use pattern::{Pattern, Units};
+pub use random::Random;
 pub use ranked::{Ranked, Ranking};
+pub use schedule::Schedule;
 pub use score::Score;
+pub(crate) use score::checked_units;
+pub use snip::Snip;
+pub use synflow::SynFlow;
 pub use taylor::Taylor;
 
 use crate::{
@@ -70,5 +87,86 @@ pub trait Pruner: Debug + Send + Sync {
         Ranked<Taylor>: Is<Self>,
     {
         Ranked::new(Taylor, amount).is()
+    }
+
+    /// [`Magnitude`] by [`Amount::Below`]: what is smaller than this goes, however much it is.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use tersor::Pruner;
+    ///
+    /// let pruned = Pruner::threshold(0.5).apply(&array![0.1_f32, -0.5, 2.0])?;
+    /// assert_eq!(pruned.values(), array![0.0, -0.5, 2.0].into_dyn());
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    fn threshold(threshold: f64) -> Self
+    where
+        Self: Sized,
+        Ranked<Magnitude>: Is<Self>,
+    {
+        Ranked::new(Magnitude::default(), Amount::Below(threshold)).is()
+    }
+
+    /// [`Random`]: anything may go.
+    fn random(amount: impl Into<Amount>, seed: u64) -> Self
+    where
+        Self: Sized,
+        Ranked<Random>: Is<Self>,
+    {
+        Ranked::new(Random::new(seed), amount).is()
+    }
+
+    /// [`Lamp`]: what is small beside the rest of its tensor goes.
+    fn lamp(amount: impl Into<Amount>) -> Self
+    where
+        Self: Sized,
+        Ranked<Lamp>: Is<Self>,
+    {
+        Ranked::new(Lamp, amount).is()
+    }
+
+    /// [`Fpgm`]: filters that others can stand in for go.
+    fn fpgm(amount: impl Into<Amount>) -> Self
+    where
+        Self: Sized,
+        Ranked<Fpgm>: Is<Self>,
+    {
+        Ranked::new(Fpgm, amount).is()
+    }
+
+    /// [`Snip`]: what the loss is least sensitive to goes. Needs gradients.
+    fn snip(amount: impl Into<Amount>) -> Self
+    where
+        Self: Sized,
+        Ranked<Snip>: Is<Self>,
+    {
+        Ranked::new(Snip, amount).is()
+    }
+
+    /// [`Grasp`]: what gradients flow best without goes. Needs Hessian-gradient products.
+    fn grasp(amount: impl Into<Amount>) -> Self
+    where
+        Self: Sized,
+        Ranked<Grasp>: Is<Self>,
+    {
+        Ranked::new(Grasp, amount).is()
+    }
+
+    /// [`SynFlow`]: what carries the least synaptic flow goes. Needs the flow, but no data.
+    fn synflow(amount: impl Into<Amount>) -> Self
+    where
+        Self: Sized,
+        Ranked<SynFlow>: Is<Self>,
+    {
+        Ranked::new(SynFlow::default(), amount).is()
+    }
+
+    /// [`Movement`]: what training moves towards zero goes. Needs the movement of a training.
+    fn movement(amount: impl Into<Amount>) -> Self
+    where
+        Self: Sized,
+        Ranked<Movement>: Is<Self>,
+    {
+        Ranked::new(Movement, amount).is()
     }
 }

@@ -4,7 +4,10 @@ use std::fmt;
 
 use ndarray::Axis;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    tensor::matrix,
+};
 
 /// What a pruner removes whole: single elements, rows along an axis, blocks, or some of every few neighbours.
 ///
@@ -56,15 +59,6 @@ enum Kind {
         columns: usize,
         width: usize,
     },
-}
-
-/// (rows, columns) of a tensor taken as a matrix.
-pub(crate) fn matrix(shape: &[usize]) -> (usize, usize) {
-    match shape {
-        [] => (1, 1),
-        [columns] => (1, *columns),
-        [rows, rest @ ..] => (*rows, rest.iter().product()),
-    }
 }
 
 impl Pattern {
@@ -151,6 +145,9 @@ impl Units {
 
     /// The mean over each unit of one number an element.
     pub fn mean(&self, values: impl Fn(usize) -> f64) -> Vec<f64> {
+        if self.kind == Kind::Element {
+            return (0..self.len).map(values).collect();
+        }
         let sums = self.fold((0.0, 0usize), |(sum, members), element| {
             *sum += values(element);
             *members += 1;

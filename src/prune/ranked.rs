@@ -6,12 +6,13 @@ use ndarray::Axis;
 
 use super::{
     Amount, Pattern, Pruner, Score, Units,
-    pattern::{matrix, write_pattern},
-    select::{remove_least, remove_least_of_groups},
+    pattern::write_pattern,
+    score::checked_units,
+    select::{Cut, remove_least_of_groups},
 };
 use crate::{
     error::{Error, Result},
-    tensor::{Dense, Mask, PrunedTensor, Weights},
+    tensor::{Dense, Mask, PrunedTensor, Weights, matrix},
 };
 
 /// Removes what a [`Score`] ranks least, in units of a [`Pattern`].
@@ -132,6 +133,20 @@ struct Candidate {
     before: Mask,
 }
 
+impl Candidate {
+    /// The scores of the units of which anything is left.
+    fn living(&self) -> impl Iterator<Item = f64> + '_ {
+        self.scores.iter().zip(&self.alive).filter(|(_, alive)| **alive).map(|(score, _)| *score)
+    }
+
+    /// What was kept before and is not removed by the cut.
+    fn mask(self, cut: &mut Cut) -> Mask {
+        let Candidate { units, scores, alive: mut kept, before } = self;
+        kept.iter_mut().zip(scores).for_each(|(kept, score)| *kept = *kept && !cut.removes(score));
+        Mask::build(before.shape(), |index| before.is_kept(index) && kept[units.unit_of(index)])
+    }
+}
+
 impl Ranking {
     /// The mask of one tensor.
     ///
@@ -171,42 +186,25 @@ impl Ranking {
         let dense = Dense::new(weights)?;
         let shape = dense.shape();
         let units = self.pattern.units(shape)?;
-        let scores = score.units(weights, &units)?;
-        if scores.len() != units.count() {
-            return Err(Error::Shape { what: "the scores", expected: vec![units.count()], found: vec![scores.len()] });
-        }
-        if let Some(index) = scores.iter().position(|score| score.is_nan()) {
-            return Err(Error::NotFinite { what: "the scores", index, value: f64::NAN });
-        }
-        let before = match weights.mask() {
-            Some(mask) => mask.expect_shape("the weights", shape).map(|()| mask.clone())?,
-            None => Mask::build(shape, |_| true),
-        };
+        let scores = checked_units(score, weights, &units)?;
+        let before = dense.mask().cloned().unwrap_or_else(|| Mask::build(shape, |_| true));
         let alive = units.fold(false, |alive, element| *alive |= before.is_kept(element));
         Ok(Candidate { units, scores, alive, before })
     }
 
     /// Removes the least of all candidates together.
     fn cut(&self, candidates: Vec<Candidate>) -> Result<Vec<Mask>> {
-        let scores: Vec<f64> = candidates.iter().flat_map(|candidate| &candidate.scores).copied().collect();
-        let alive: Vec<bool> = candidates.iter().flat_map(|candidate| &candidate.alive).copied().collect();
-        let living = alive.iter().filter(|alive| **alive).count();
-        let dead = scores.len() - living;
-        let removed = match (self.amount.of(if self.of_remaining { living } else { scores.len() })?, self.amount) {
-            (Some(count), _) if self.of_remaining => remove_least(&scores, &alive, dead + count),
-            (Some(count), _) => remove_least(&scores, &alive, count.max(dead)),
-            (None, Amount::Below(threshold)) => {
-                scores.iter().zip(&alive).map(|(score, alive)| !alive || *score < threshold).collect()
-            }
-            (None, _) => vec![false; scores.len()],
+        let total: usize = candidates.iter().map(|candidate| candidate.scores.len()).sum();
+        let mut living: Vec<f64> = candidates.iter().flat_map(Candidate::living).collect();
+        // What is gone counts towards an amount of the whole.
+        let (whole, gone) = if self.of_remaining { (living.len(), 0) } else { (total, total - living.len()) };
+        let mut cut = match (self.amount.of(whole)?, self.amount) {
+            (Some(count), _) => Cut::least(&mut living, count.saturating_sub(gone)),
+            (None, Amount::Below(threshold)) => Cut::below(threshold),
+            (None, _) => Cut::least(&mut living, 0),
         };
-        let mut start = 0;
-        let masks = candidates.into_iter().map(|Candidate { units, before, .. }| {
-            let removed = &removed[start..start + units.count()];
-            start += units.count();
-            Mask::build(before.shape(), |index| before.is_kept(index) && !removed[units.unit_of(index)])
-        });
-        Ok(masks.collect())
+        drop(living);
+        Ok(candidates.into_iter().map(|candidate| candidate.mask(&mut cut)).collect())
     }
 
     /// The amount says what the pattern says.

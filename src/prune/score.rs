@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, IxDyn};
 
 use super::Units;
 use crate::{
@@ -41,7 +41,8 @@ pub trait Score: Debug + Send + Sync {
     /// What the score finds wrong with its settings or the weights.
     fn elements(&self, weights: &dyn Weights) -> Result<ArrayD<f32>>;
 
-    /// A number for every unit of elements that go together: by default the mean of their elements'.
+    /// A number for every unit of elements that go together: by default the mean of their elements', to which what was
+    /// removed before adds 0.
     ///
     /// # Errors
     /// As [`elements`](Score::elements).
@@ -52,7 +53,8 @@ pub trait Score: Debug + Send + Sync {
         if scores.len() != units.len() {
             return Err(Error::Shape { what: "the scores", expected: vec![units.len()], found: vec![scores.len()] });
         }
-        Ok(units.mean(|element| f64::from(scores[element])))
+        let is_kept = |element| weights.mask().is_none_or(|mask| mask.is_kept(element));
+        Ok(units.mean(|element| if is_kept(element) { scores[element].into() } else { 0.0 }))
     }
 
     /// The statistic that it reads; `None`, the default, for a score of the numbers alone.
@@ -66,12 +68,34 @@ pub trait Score: Debug + Send + Sync {
     }
 }
 
-/// The statistic that a score needs, row-major, checked; `scheme` is the constructor's name.
-pub(super) fn statistic(weights: &dyn Weights, which: Statistic, scheme: &'static str) -> Result<Vec<f32>> {
-    let Some(values) = weights.statistic(which) else { return Err(Error::NeedsCalibration { scheme }) };
-    let shape = weights.values().shape().to_vec();
-    if values.shape() != shape {
-        return Err(Error::Shape { what: which.name(), expected: shape, found: values.shape().to_vec() });
+/// A number for every unit, checked: a score may come from outside the crate.
+pub(crate) fn checked_units(score: &dyn Score, weights: &dyn Weights, units: &Units) -> Result<Vec<f64>> {
+    let scores = score.units(weights, units)?;
+    if scores.len() != units.count() {
+        return Err(Error::Shape { what: "the scores", expected: vec![units.count()], found: vec![scores.len()] });
     }
-    Ok(Dense::named(which.name(), &values)?.values().to_vec())
+    match scores.iter().position(|score| score.is_nan()) {
+        Some(index) => Err(Error::NotFinite { what: "the scores", index, value: f64::NAN }),
+        None => Ok(scores),
+    }
+}
+
+/// `f(w, s)` for every weight and its statistic; `scheme` is the constructor's name.
+pub(super) fn product(
+    weights: &dyn Weights,
+    which: Statistic,
+    scheme: &'static str,
+    f: impl Fn(f32, f32) -> f32,
+) -> Result<ArrayD<f32>> {
+    let dense = Dense::new(weights)?;
+    let Some(statistic) = weights.statistic(which) else {
+        return Err(Error::NeedsCalibration { scheme, what: which.needed() });
+    };
+    if statistic.shape() != dense.shape() {
+        let (expected, found) = (dense.shape().to_vec(), statistic.shape().to_vec());
+        return Err(Error::Shape { what: which.name(), expected, found });
+    }
+    let statistic = Dense::named(which.name(), &statistic)?;
+    let scores = dense.values().iter().zip(statistic.values()).map(|(w, s)| f(*w, *s)).collect();
+    Ok(ArrayD::from_shape_vec(IxDyn(dense.shape()), scores).expect("a score an element"))
 }

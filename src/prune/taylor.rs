@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::ArrayD;
 
-use super::{Score, Units, score::statistic};
+use super::{Score, Units, score::product};
 use crate::{
     error::Result,
-    tensor::{Dense, Statistic, Weights},
+    tensor::{Statistic, Weights},
 };
 
 /// How much the loss would change to first order: `|g w|` of an element, `|Σ g w| / members` of a unit (Molchanov et al.
@@ -21,17 +21,20 @@ impl fmt::Debug for Taylor {
     }
 }
 
+impl Taylor {
+    fn change(weights: &dyn Weights) -> Result<ArrayD<f32>> {
+        product(weights, Statistic::Gradient, "Pruner::taylor", |w, g| w * g)
+    }
+}
+
 impl Score for Taylor {
     fn elements(&self, weights: &dyn Weights) -> Result<ArrayD<f32>> {
-        let (dense, gradient) = (Dense::new(weights)?, statistic(weights, Statistic::Gradient, "Pruner::taylor")?);
-        let scores = dense.values().iter().zip(&gradient).map(|(w, g)| (w * g).abs()).collect();
-        Ok(ArrayD::from_shape_vec(IxDyn(dense.shape()), scores).expect("a score an element"))
+        Ok(Taylor::change(weights)?.mapv_into(f32::abs))
     }
 
     fn units(&self, weights: &dyn Weights, units: &Units) -> Result<Vec<f64>> {
-        let (dense, gradient) = (Dense::new(weights)?, statistic(weights, Statistic::Gradient, "Pruner::taylor")?);
-        let change = |element: usize| f64::from(dense.values()[element]) * f64::from(gradient[element]);
-        Ok(units.mean(change).into_iter().map(f64::abs).collect())
+        let changes = Taylor::change(weights)?.into_raw_vec_and_offset().0;
+        Ok(units.mean(|element| f64::from(changes[element])).into_iter().map(f64::abs).collect())
     }
 
     fn needs(&self) -> Option<Statistic> {

@@ -17,7 +17,8 @@ use crate::{
 /// Candidates are [`Uniform`] in each mapping with the ranges min-max and least squares, [`KMeans`], [`Quantile`],
 /// [`Piecewise`], [`PowerOfTwo`] and [`AdditivePowerOfTwo`], and at their own bits [`Binary`], [`Ternary`] and [`Nf4`];
 /// each per tensor, per channel of axis 0, and in groups of 256, 128, 64 and 32, as far as the budget goes. That is some
-/// twenty to fifty fits: seconds for millions of weights. One that refuses the weights is passed over.
+/// twenty to fifty fits: seconds for millions of weights. One that refuses the weights is passed over, as [`Binary`] for
+/// pruned ones, which it could not keep at zero.
 ///
 /// What counts as the cost is everything at rest: codes, scales, zero points and codebooks. A candidate may cost
 /// [`budget`](Adaptive::budget) bits a weight; where nothing does (a tensor of few weights), the cheapest is taken.
@@ -157,7 +158,8 @@ impl Adaptive {
         let chosen = measured.remove(cheapest.unwrap_or(0));
         let tensor = chosen.1;
         let candidates: Vec<_> = std::iter::once(chosen.0).chain(measured.into_iter().map(|(c, _)| c)).collect();
-        let reason = reason(&dense, &candidates, budget);
+        let all = Granularity::Tensor.groups(dense.shape())?;
+        let reason = reason(&dense.survivors(&all, 0).values, &candidates, budget);
         Ok(Choice { tensor, candidates, reason })
     }
 
@@ -226,8 +228,7 @@ impl Quantizer for Adaptive {
     }
 }
 
-fn reason(weights: &Dense<'_>, candidates: &[Candidate], budget: f64) -> String {
-    let values = weights.values();
+fn reason(values: &[f32], candidates: &[Candidate], budget: f64) -> String {
     let n = values.len() as f64;
     let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
     let moment = |power: i32| values.iter().map(|x| (f64::from(*x) - mean).powi(power)).sum::<f64>() / n;

@@ -207,7 +207,7 @@ impl Affine {
             lowest: self.codes.lowest,
             granularity: self.granularity,
         };
-        QuantizedTensor::new(weights.shape(), codes, grid)
+        weights.quantized(codes, grid)
     }
 
     fn encode_as<T: affine::Code>(&self, values: &[f32], groups: &Groups) -> Vec<T> {

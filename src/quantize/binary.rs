@@ -77,7 +77,7 @@ impl Quantizer for Binary {
         codebook::check("Quantizer::binary", BITS, (BITS..=BITS, "1"), self.granularity)?;
         let weights = Dense::new(weights)?;
         if self.centered {
-            return codebook::free(&weights, BITS, self.granularity, about_mean);
+            return codebook::free(&weights, BITS, self.granularity, |group, _| about_mean(group));
         }
         let below_zero = 0f32.next_down();
         codebook::scaled(&weights, BITS, self.granularity, vec![-1.0, 1.0], |group| {

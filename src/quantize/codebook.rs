@@ -8,7 +8,7 @@ use super::sample::{Points, Sample};
 use crate::{
     error::{Error, Result},
     kernels::{codebook, parallel},
-    tensor::{Codes, Dense, Granularity, Grid, Groups, QuantizedTensor},
+    tensor::{Codes, Dense, Granularity, Grid, Groups, QuantizedTensor, Survivors},
 };
 
 /// Elements assigned at a time.
@@ -55,20 +55,18 @@ pub(super) fn check(
     }
 }
 
-/// The numbers of one group, and their weights.
+/// The numbers of one group that no mask removes, and their weights.
 pub(super) struct Group<'a> {
     values: Cow<'a, [f32]>,
     weights: Option<Cow<'a, [f32]>>,
+    removed: usize,
 }
 
 impl<'a> Group<'a> {
     fn gather(weights: &'a Dense<'_>, groups: &Groups, index: usize) -> Group<'a> {
-        let importance = weights.importance().map(|importance| groups.gather(importance, index));
-        Group {
-            values: groups.gather(weights.values(), index),
-            // A group whose weights are all 0 is one whose elements count alike.
-            weights: importance.filter(|importance| importance.iter().any(|w| *w > 0.0)),
-        }
+        let Survivors { values, importance, removed } = weights.survivors(groups, index);
+        // A group whose weights are all 0 is one whose elements count alike.
+        Group { values, weights: importance.filter(|importance| importance.iter().any(|w| *w > 0.0)), removed }
     }
 
     pub(super) fn sample(&self) -> Sample {
@@ -96,18 +94,24 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Gives each group a table of its own: `fit` returns at most `2^bits` ascending levels, of which equal ones are
-/// merged. Every number takes its nearest level, the lower of two.
+/// Gives each group a table of its own: `fit` returns at most so many ascending levels, of which equal ones are merged.
+/// Every number takes its nearest level, the lower of two. A group with removed elements has one level at 0, and one
+/// fewer to fit.
 pub(super) fn free(
     weights: &Dense<'_>,
     bits: u8,
     granularity: Granularity,
-    fit: impl Fn(&Group<'_>) -> Vec<f32> + Sync + Send,
+    fit: impl Fn(&Group<'_>, usize) -> Vec<f32> + Sync + Send,
 ) -> Result<QuantizedTensor> {
     let groups = granularity.groups(weights.shape())?;
     let fits = parallel::map(groups.count(), |index| {
-        let mut levels = fit(&Group::gather(weights, &groups, index));
+        let group = Group::gather(weights, &groups, index);
+        let pruned = group.removed > 0;
+        let mut levels = fit(&group, (1 << bits) - usize::from(pruned));
         levels.dedup();
+        if pruned && levels.len() < 1 << bits && !levels.contains(&0.0) {
+            levels.insert(levels.partition_point(|level| *level < 0.0), 0.0);
+        }
         let cuts = codebook::nearest_cuts(&levels, bits);
         (levels, cuts)
     });
@@ -118,7 +122,7 @@ pub(super) fn free(
         levels[level.min(levels.len() - 1)]
     });
     let codes = encode(weights, &groups, bits, |group| &fits[group].1)?;
-    QuantizedTensor::new(weights.shape(), codes, Grid::Codebook { levels, scale: Vec::new(), granularity })
+    weights.quantized(codes, Grid::Codebook { levels, scale: Vec::new(), granularity })
 }
 
 /// A group's scale, and the cuts between its levels.
@@ -155,7 +159,7 @@ pub(super) fn scaled(
     let codes = encode(weights, &groups, bits, |group| &fits[group].cuts)?;
     let scale = fits.iter().map(|fit| fit.scale).collect();
     let levels = Array2::from_shape_fn((1, table.len()), |(_, level)| table[level]);
-    QuantizedTensor::new(weights.shape(), codes, Grid::Codebook { levels, scale, granularity })
+    weights.quantized(codes, Grid::Codebook { levels, scale, granularity })
 }
 
 fn encode<'a>(

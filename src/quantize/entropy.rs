@@ -1,6 +1,6 @@
 //! The clipping threshold that loses the least information.
 
-use super::CodeRange;
+use super::{CodeRange, range::Sample};
 
 /// Fewer numbers than this are no population to estimate a distribution from.
 pub(super) const POPULATION: f64 = 1024.0;
@@ -9,15 +9,20 @@ const BINS: usize = 2048;
 /// The magnitude at which to clip (Migacz 2017): among thresholds on the histogram of magnitudes, the one with the least
 /// divergence KL(P || Q), where P is the histogram up to the threshold, the mass beyond added to its last bin, and Q the
 /// same bins merged into as many as the grid has levels on a side and spread again over P's occupied bins.
-pub(super) fn threshold(values: &[f32], importance: Option<&[f32]>, min: f32, max: f32, codes: CodeRange) -> f32 {
+pub(super) fn threshold(sample: &Sample<'_>, codes: CodeRange) -> f32 {
+    let (min, max) = (sample.min, sample.max);
     let largest = min.abs().max(max.abs());
     if largest == 0.0 {
         return largest;
     }
     let mut histogram = vec![0f64; BINS];
-    for (i, x) in values.iter().enumerate() {
+    for (i, x) in sample.values.iter().enumerate() {
         let bin = (f64::from(x.abs()) / f64::from(largest) * BINS as f64) as usize;
-        histogram[bin.min(BINS - 1)] += importance.map_or(1.0, |importance| f64::from(importance[i]));
+        histogram[bin.min(BINS - 1)] += sample.importance(i);
+    }
+    // Zeros matter as the others do on average. Without them a clip to the least of the others would lose nothing.
+    if sample.zeros > 0 {
+        histogram[0] += sample.zeros as f64 * histogram.iter().sum::<f64>() / sample.values.len() as f64;
     }
     let codes_in_all = (codes.highest() - codes.lowest() + 1) as usize;
     let one_sided = min >= 0.0 || max <= 0.0;

@@ -113,8 +113,8 @@ impl Quantizer for KMeans {
         if self.bins < FEWEST_BINS {
             return Err(Error::Setting { setting: "bins", value: self.bins as f64, bound: "1024 or above" });
         }
-        codebook::free(&Dense::new(weights)?, self.bits, self.granularity, |group| {
-            let cells = cells(&group.sample(), 1 << self.bits, self.bins);
+        codebook::free(&Dense::new(weights)?, self.bits, self.granularity, |group, k| {
+            let cells = cells(&group.sample(), k, self.bins);
             cells.into_iter().map(|cell| codebook::narrow(cell.mean)).collect()
         })
     }

@@ -75,11 +75,16 @@ use crate::{
 pub trait Quantizer: Debug + Send + Sync {
     /// Quantizes weights: any float array or view, of any rank and layout, or [`Weighted`](crate::tensor::Weighted).
     ///
+    /// What a [`Pruner`](crate::Pruner) removed ([`Weights::mask`]) comes back as exactly 0, and levels are fitted to the
+    /// survivors. A scheme without a level at zero refuses such weights. Free levels ([`KMeans`], [`Quantile`]) are one
+    /// fewer in a group with removed elements, and that one is 0.
+    ///
     /// # Errors
     /// The settings are validated first ([`Error::Bits`](crate::Error::Bits),
     /// [`Error::GroupSize`](crate::Error::GroupSize), [`Error::Setting`](crate::Error::Setting)), then the weights:
     /// [`Error::Empty`](crate::Error::Empty), [`Error::NotFinite`](crate::Error::NotFinite),
-    /// [`Error::Axis`](crate::Error::Axis).
+    /// [`Error::Axis`](crate::Error::Axis). [`Error::Conflict`](crate::Error::Conflict) where the grid has no zero for
+    /// what was removed.
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor>;
 
     /// As [`apply`](Quantizer::apply), with the scheme in words: its `Debug` text, unless it chooses among others and

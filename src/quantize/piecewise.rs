@@ -133,7 +133,7 @@ impl Quantizer for Piecewise {
         let counts: Vec<usize> = (0..self.pieces.min(magnitudes))
             .map(|piece| magnitudes / self.pieces + usize::from(piece < magnitudes % self.pieces))
             .collect();
-        codebook::free(&Dense::new(weights)?, self.bits, self.granularity, |group| self.levels(group, &counts))
+        codebook::free(&Dense::new(weights)?, self.bits, self.granularity, |group, _| self.levels(group, &counts))
     }
 }
 

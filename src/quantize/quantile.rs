@@ -83,11 +83,10 @@ impl Quantile {
 impl Quantizer for Quantile {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
         codebook::check("Quantizer::quantile", self.bits, (1..=8, "1 to 8"), self.granularity)?;
-        codebook::free(&Dense::new(weights)?, self.bits, self.granularity, |group| {
+        codebook::free(&Dense::new(weights)?, self.bits, self.granularity, |group, k| {
             let sample = group.sample();
             let level = |cell| if self.median { sample.median(cell) } else { sample.mean(cell) };
             let cells = |k| equal_cells(&sample, k).into_iter().map(|cell| codebook::narrow(level(cell))).collect();
-            let k = 1 << self.bits;
             sample.distinct(k).unwrap_or_else(|| cells(k))
         })
     }

@@ -30,12 +30,14 @@ pub enum Range {
 /// Numbers that a range is chosen for, or the bins of a histogram with their counts as importance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample<'a> {
-    values: &'a [f32],
+    pub(super) values: &'a [f32],
     importance: Option<&'a [f32]>,
-    min: f32,
-    max: f32,
+    pub(super) min: f32,
+    pub(super) max: f32,
     /// How many numbers there are.
     population: f64,
+    /// Zeros beside the values: none of them is to be fitted, but 0 must be in the range if there are any.
+    pub(super) zeros: usize,
 }
 
 impl<'a> Sample<'a> {
@@ -43,7 +45,7 @@ impl<'a> Sample<'a> {
         let (min, max) = min_max(values);
         // Numbers of which none matters count alike.
         let importance = importance.filter(|importance| importance.iter().any(|weight| *weight > 0.0));
-        Sample { values, importance, min, max, population: values.len() as f64 }
+        Sample { values, importance, min, max, population: values.len() as f64, zeros: 0 }
     }
 
     /// With the true ends and the true count, where `values` are only bins.
@@ -51,7 +53,13 @@ impl<'a> Sample<'a> {
         Sample { min, max, population: population as f64, ..self }
     }
 
-    fn importance(&self, index: usize) -> f64 {
+    /// Beside so many numbers that were removed.
+    pub(super) fn with_zeros(self, zeros: usize) -> Self {
+        let (min, max) = if zeros > 0 { (self.min.min(0.0), self.max.max(0.0)) } else { (self.min, self.max) };
+        Sample { min, max, population: self.population + zeros as f64, zeros, ..self }
+    }
+
+    pub(super) fn importance(&self, index: usize) -> f64 {
         self.importance.map_or(1.0, |importance| f64::from(importance[index]))
     }
 
@@ -105,7 +113,7 @@ impl Range {
     /// The range for these numbers on that grid.
     pub(super) fn choose(self, sample: &Sample<'_>, fit: Fit) -> Result<(f32, f32)> {
         let (min, max) = (sample.min, sample.max);
-        Ok(match self {
+        let (low, high) = match self {
             Range::MinMax => (min, max),
             Range::Percentile(percent) if fit.symmetric => {
                 let a = sample.quantile(percent / 100.0, f32::abs);
@@ -119,12 +127,13 @@ impl Range {
             Range::Entropy => {
                 let a = match sample.population < entropy::POPULATION {
                     true => min.abs().max(max.abs()),
-                    false => entropy::threshold(sample.values, sample.importance, min, max, fit.codes),
+                    false => entropy::threshold(sample, fit.codes),
                 };
                 (min.max(-a), max.min(a))
             }
             Range::Aciq => aciq(sample, fit),
-        })
+        };
+        Ok(if sample.zeros > 0 { (low.min(0.0), high.max(0.0)) } else { (low, high) })
     }
 }
 

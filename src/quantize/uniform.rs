@@ -9,12 +9,13 @@ use super::{
 use crate::{
     error::Result,
     kernels::parallel,
-    tensor::{Dense, Granularity, QuantizedTensor, Weights},
+    tensor::{Dense, Granularity, QuantizedTensor, Survivors, Weights},
 };
 
 /// Uniform quantization: evenly spaced levels over a range found in the weights (Jacob et al. 2018; Krishnamoorthi 2018).
 ///
-/// `code = clamp(round(x / scale) + zero_point)`, and back `scale * (code - zero_point)`. Zero is a level, always.
+/// `code = clamp(round(x / scale) + zero_point)`, and back `scale * (code - zero_point)`. Zero is a level, always. Of
+/// pruned weights the range is found in the survivors.
 ///
 /// | setting | default | range |
 /// |---|---|---|
@@ -138,9 +139,9 @@ impl Uniform {
         let fit = self.rule()?;
         let groups = self.granularity.groups(weights.shape())?;
         let steps = parallel::map(groups.count(), |group| {
-            let values = groups.gather(weights.values(), group);
-            let importance = weights.importance().map(|importance| groups.gather(importance, group));
-            let (min, max) = self.range.choose(&Sample::new(&values, importance.as_deref()), fit)?;
+            let Survivors { values, importance, removed } = weights.survivors(&groups, group);
+            let sample = Sample::new(&values, importance.as_deref()).with_zeros(removed);
+            let (min, max) = self.range.choose(&sample, fit)?;
             fit.step(min, max).map(|step| (step.scale, step.zero))
         });
         let (scale, zero_point) = steps.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();

@@ -1,19 +1,23 @@
 //! Which scheme for which layer: by name, in code, checked before anything happens.
 
 mod calibrate;
+mod pruning;
+mod rules;
 
 use std::{fmt, sync::Arc};
 
-use ndarray::{ArrayBase, ArrayD, Data, Dimension};
-use wildmatch::WildMatch;
+use ndarray::{ArrayBase, Data, Dimension};
+pub use pruning::{AcDc, Gradual, LotteryTicket, Movement, Pruning, RigL, Sensitivity, SensitivityRow, Ticket};
+use rules::Rules;
 
 use crate::{
     compressed::Compressed,
     error::{Error, Result},
     nn::Network,
     packed::Activations,
+    prune::Pruner,
     quantize::{Quantizer, Uniform},
-    tensor::{Checkpoint, Stored},
+    tensor::{Checkpoint, SparseValues, Stored},
 };
 
 /// Schemes by layer name, applied to a network or to a checkpoint.
@@ -40,7 +44,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Recipe {
-    rules: Vec<Rule>,
+    rules: Rules<dyn Quantizer>,
     activations: Inputs,
 }
 
@@ -53,25 +57,24 @@ enum Inputs {
     Float,
 }
 
-#[derive(Clone, Debug)]
-struct Rule {
-    pattern: String,
-    /// `None` leaves what matches as it is.
-    scheme: Option<Arc<dyn Quantizer>>,
-}
-
 /// What a recipe would do to one weight.
-#[derive(Clone, Debug)]
-pub struct Planned {
+#[derive(Debug)]
+pub struct Planned<T: ?Sized = dyn Quantizer> {
     /// The weight's name.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// The scheme; `None` if it stays as it is.
-    pub scheme: Option<Arc<dyn Quantizer>>,
+    /// The scheme (or pruner); `None` if it stays as it is.
+    pub scheme: Option<Arc<T>>,
 }
 
-impl fmt::Display for Planned {
+impl<T: ?Sized> Clone for Planned<T> {
+    fn clone(&self) -> Self {
+        Planned { name: self.name.clone(), shape: self.shape.clone(), scheme: self.scheme.clone() }
+    }
+}
+
+impl<T: fmt::Debug + ?Sized> fmt::Display for Planned<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?}: ", self.name, self.shape)?;
         match &self.scheme {
@@ -89,13 +92,19 @@ impl Recipe {
 
     /// Quantizes the weights whose names match.
     pub fn quantize(mut self, pattern: impl Into<String>, scheme: impl Quantizer + 'static) -> Self {
-        self.rules.push(Rule { pattern: pattern.into(), scheme: Some(Arc::new(scheme)) });
+        self.rules.push(pattern, Some(Arc::new(scheme)));
         self
+    }
+
+    /// Starts a pruning of the weights whose names match: see [`Pruning`]. Networks are pruned first and quantized by a
+    /// recipe of its own afterwards, which keeps the zeros.
+    pub fn prune(self, pattern: impl Into<String>, pruner: impl Pruner + 'static) -> Pruning {
+        Pruning::new(self).prune(pattern, pruner)
     }
 
     /// Leaves the weights whose names match as they are, whatever an earlier pattern says.
     pub fn keep(mut self, pattern: impl Into<String>) -> Self {
-        self.rules.push(Rule { pattern: pattern.into(), scheme: None });
+        self.rules.push(pattern, None);
         self
     }
 
@@ -151,7 +160,10 @@ impl Recipe {
 
     fn needs_no_data(&self) -> Result<()> {
         match self.activations {
-            Inputs::Static(_) => Err(Error::NeedsCalibration { scheme: "static_activations" }),
+            Inputs::Static(_) => Err(Error::NeedsCalibration {
+                scheme: "static_activations",
+                what: "calibration data; give it some with apply_with",
+            }),
             Inputs::Dynamic | Inputs::Float => Ok(()),
         }
     }
@@ -167,7 +179,7 @@ impl Recipe {
         Ok(compressed)
     }
 
-    /// Compresses the float tensors of a checkpoint that have at least two axes and a matching name; the others stay.
+    /// Compresses the float tensors (sparse ones included) of a checkpoint that have at least two axes and a matching name; the others stay.
     ///
     /// # Errors
     /// As [`apply`](Recipe::apply).
@@ -184,11 +196,16 @@ impl Recipe {
     /// ```
     pub fn apply_to_checkpoint(&self, checkpoint: &Checkpoint) -> Result<Checkpoint> {
         self.needs_no_data()?;
-        let eligible = |tensor: &Stored| matches!(tensor, Stored::Float(values, _) if values.ndim() >= 2);
+        let eligible = |tensor: &Stored| match tensor {
+            Stored::Float(..) => tensor.shape().len() >= 2,
+            Stored::Sparse(sparse) => tensor.shape().len() >= 2 && matches!(sparse.values(), SparseValues::Floats(_)),
+            _ => false,
+        };
         let names = checkpoint.iter().filter(|(_, tensor)| eligible(tensor)).map(|(name, _)| name.to_owned());
         let mut compressed = checkpoint.clone();
         for (name, tensor, _) in self.quantized(names.collect(), checkpoint)? {
-            compressed.insert(name, tensor);
+            let stored = checkpoint.tensor(&name)?.to_quantized(tensor)?;
+            compressed.insert(name, stored);
         }
         Ok(compressed)
     }
@@ -202,27 +219,20 @@ impl Recipe {
         let planned = self.plan(names, tensors)?.into_iter();
         let quantized =
             planned.filter_map(|Planned { name, scheme, .. }| Some((name, scheme?))).map(|(name, scheme)| {
-                let weights: ArrayD<f32> = tensors.floats(&name)?;
-                let (tensor, words) = scheme.apply_described(&weights).map_err(|e| e.in_layer(&name))?;
+                let quantized = match tensors.tensor(&name)? {
+                    Stored::Sparse(sparse) => scheme.apply_described(&sparse.to_pruned()),
+                    _ => scheme.apply_described(&tensors.floats(&name)?),
+                };
+                let (tensor, words) = quantized.map_err(|e| e.in_layer(&name))?;
                 Ok((name, tensor, words))
             });
         quantized.collect()
     }
 
     fn plan(&self, names: Vec<String>, tensors: &Checkpoint) -> Result<Vec<Planned>> {
-        let matches = |pattern: &str, name: &str| {
-            let pattern = WildMatch::new(pattern);
-            pattern.matches(name) || name.strip_suffix(".weight").is_some_and(|layer| pattern.matches(layer))
-        };
-        for rule in &self.rules {
-            if !names.iter().any(|name| matches(&rule.pattern, name)) {
-                return Err(Error::Pattern { pattern: rule.pattern.clone(), known: names });
-            }
-        }
-        let planned = names.into_iter().map(|name| {
-            let rule = self.rules.iter().rev().find(|rule| matches(&rule.pattern, &name));
+        let planned = self.rules.choose(names)?.into_iter().map(|(name, scheme)| {
             let shape = tensors.tensor(&name)?.shape().to_vec();
-            Ok(Planned { shape, scheme: rule.and_then(|rule| rule.scheme.clone()), name })
+            Ok(Planned { name, shape, scheme })
         });
         planned.collect()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
 
-use super::QuantizedTensor;
+use super::{QuantizedTensor, SparseTensor};
 use crate::error::{Error, Result};
 
 /// The type in which float numbers are stored.
@@ -38,6 +38,8 @@ pub enum Stored {
     Float(ArrayD<f32>, FloatType),
     /// Codes and their grid.
     Quantized(QuantizedTensor),
+    /// What is left of a pruned tensor, in floats or codes.
+    Sparse(SparseTensor),
     /// Anything else that a file held (integers, say), passed on untouched.
     Raw {
         /// The type's name in the safetensors format (`I64`, `BOOL`).
@@ -55,6 +57,7 @@ impl Stored {
         match self {
             Stored::Float(values, _) => values.shape(),
             Stored::Quantized(q) => q.shape(),
+            Stored::Sparse(sparse) => sparse.shape(),
             Stored::Raw { shape, .. } => shape,
         }
     }
@@ -64,8 +67,16 @@ impl Stored {
         match self {
             Stored::Float(values, float) => values.len() * float.width(),
             Stored::Quantized(q) => q.nbytes(),
+            Stored::Sparse(sparse) => sparse.nbytes(),
             Stored::Raw { bytes, .. } => bytes.len(),
         }
+    }
+
+    /// What stands in its place once it is quantized: of a sparse tensor only what is left, if that takes fewer bytes.
+    pub(crate) fn to_quantized(&self, tensor: QuantizedTensor) -> Result<Stored> {
+        let Stored::Sparse(sparse) = self else { return Ok(tensor.into()) };
+        let sparse = SparseTensor::from_quantized(&tensor, sparse.mask())?;
+        Ok(if sparse.nbytes() < tensor.nbytes() { sparse.into() } else { tensor.into() })
     }
 
     /// The numbers it stands for; `None` where it holds no floats.
@@ -73,6 +84,7 @@ impl Stored {
         match self {
             Stored::Float(values, _) => Some(values.clone()),
             Stored::Quantized(q) => Some(q.dequantize()),
+            Stored::Sparse(sparse) => Some(sparse.to_dense()),
             Stored::Raw { .. } => None,
         }
     }
@@ -87,6 +99,12 @@ impl<D: ndarray::Dimension> From<ndarray::Array<f32, D>> for Stored {
 impl From<QuantizedTensor> for Stored {
     fn from(q: QuantizedTensor) -> Self {
         Stored::Quantized(q)
+    }
+}
+
+impl From<SparseTensor> for Stored {
+    fn from(sparse: SparseTensor) -> Self {
+        Stored::Sparse(sparse)
     }
 }
 

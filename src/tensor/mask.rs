@@ -1,6 +1,6 @@
 //! Which elements of a tensor are kept: one bit each.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use ndarray::{ArrayBase, ArrayD, Data, DataMut, Dimension, IxDyn};
 
@@ -123,6 +123,35 @@ impl Mask {
         })
     }
 
+    /// Elements kept in a range of them.
+    pub(crate) fn kept_in(&self, range: Range<usize>) -> usize {
+        let (first, last) = (range.start / 64, range.end / 64);
+        // Bits from the start on, and those before the end.
+        let (from, before) = (u64::MAX << (range.start % 64), !(u64::MAX << (range.end % 64)));
+        let word = |index: usize| self.words.get(index).copied().unwrap_or(0);
+        let ones = |bits: u64| bits.count_ones() as usize;
+        if first == last {
+            return ones(word(first) & from & before);
+        }
+        let between = self.words[first + 1..last].iter().map(|word| ones(*word)).sum::<usize>();
+        ones(word(first) & from) + between + ones(word(last) & before)
+    }
+
+    /// Of as many words as a countable shape needs, bits beyond the last element 0.
+    #[cfg(feature = "io")]
+    pub(crate) fn from_words(shape: &[usize], words: Vec<u64>) -> Mask {
+        debug_assert_eq!(words.len(), elements(shape).div_ceil(64));
+        Mask { shape: shape.into(), words: words.into() }
+    }
+
+    /// The bits, the first element's lowest, in as few bytes as hold them.
+    #[cfg(feature = "io")]
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.truncate(self.nbytes());
+        bytes
+    }
+
     /// The mask as an array of its shape.
     pub fn to_array(&self) -> ArrayD<bool> {
         ArrayD::from_shape_vec(IxDyn(&self.shape), self.iter().collect()).expect("as many elements as the shape says")
@@ -213,7 +242,12 @@ mod tests {
             mask.apply(&mut values).unwrap();
             let masked = values.iter().zip(&kept).all(|(x, kept)| if *kept { x.is_nan() } else { *x == 0.0 });
             prop_assert!(masked);
-            prop_assert_eq!(Mask::of_nonzeros(&values), mask);
+            prop_assert_eq!(&Mask::of_nonzeros(&values), &mask);
+            for start in 0..=kept.len() {
+                let end = start + (kept.len() - start) * (start % 4) / 3;
+                let expected = kept[start..end].iter().filter(|kept| **kept).count();
+                prop_assert_eq!(mask.kept_in(start..end), expected);
+            }
         }
     }
 

@@ -7,6 +7,8 @@ mod granularity;
 mod mask;
 mod pruned;
 mod quantized;
+mod sparse;
+mod sparse_layout;
 mod statistic;
 mod weights;
 
@@ -16,10 +18,15 @@ pub use distortion::Distortion;
 pub use granularity::Granularity;
 pub(crate) use granularity::Groups;
 #[cfg(feature = "io")]
-pub(crate) use granularity::elements;
+pub(crate) use granularity::{elements, is_countable};
 pub use mask::Mask;
 pub use pruned::PrunedTensor;
 pub use quantized::{Grid, QuantizedTensor};
+pub use sparse::{SparseTensor, SparseValues};
+pub use sparse_layout::SparseLayout;
+pub(crate) use sparse_layout::matrix;
+#[cfg(feature = "io")]
+pub(crate) use sparse_layout::{block_firsts, groups, place_bits};
 pub use statistic::{Observed, Statistic};
-pub(crate) use weights::Dense;
+pub(crate) use weights::{Dense, Survivors};
 pub use weights::{Element, Weighted, Weights};

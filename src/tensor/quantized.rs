@@ -225,27 +225,12 @@ impl QuantizedTensor {
 
     /// Bytes at rest: packed codes, scales, zero points and codebooks, as saved.
     pub fn nbytes(&self) -> usize {
-        let grid = match &self.grid {
-            Grid::Affine { scale, zero_point, .. } => 4 * scale.len() + self.zero_point_width() * zero_point.len(),
-            Grid::Codebook { levels, scale, .. } => 4 * (levels.len() + scale.len()),
-        };
-        self.codes.as_bytes().len() + grid
+        self.codes.as_bytes().len() + self.grid.nbytes(self.bits())
     }
 
     /// Bits at rest per element, all counted.
     pub fn bits_per_weight(&self) -> f64 {
         self.nbytes() as f64 * 8.0 / self.len().max(1) as f64
-    }
-
-    /// Bytes that a zero point takes: those of a code where all lie among the codes' integers, else 4.
-    pub(crate) fn zero_point_width(&self) -> usize {
-        let Grid::Affine { zero_point, lowest, .. } = &self.grid else { return 0 };
-        let highest = lowest + ((1i32 << self.bits()) - 1);
-        match zero_point.iter().all(|zero| (*lowest..=highest).contains(zero)) {
-            true if self.bits() <= 8 => 1,
-            true => 2,
-            false => 4,
-        }
     }
 
     pub(crate) fn groups(&self) -> Groups {
@@ -258,6 +243,40 @@ impl Grid {
     pub fn granularity(&self) -> Granularity {
         match self {
             Grid::Affine { granularity, .. } | Grid::Codebook { granularity, .. } => *granularity,
+        }
+    }
+
+    /// Bytes at rest beside codes of so many bits.
+    pub(crate) fn nbytes(&self, bits: u8) -> usize {
+        match self {
+            Grid::Affine { scale, zero_point, .. } => 4 * scale.len() + self.zero_point_width(bits) * zero_point.len(),
+            Grid::Codebook { levels, scale, .. } => 4 * (levels.len() + scale.len()),
+        }
+    }
+
+    /// Bytes that a zero point takes: those of a code where all lie among the codes' integers, else 4.
+    pub(crate) fn zero_point_width(&self, bits: u8) -> usize {
+        let Grid::Affine { zero_point, lowest, .. } = self else { return 0 };
+        let highest = lowest + ((1i32 << bits) - 1);
+        match zero_point.iter().all(|zero| (*lowest..=highest).contains(zero)) {
+            true if bits <= 8 => 1,
+            true => 2,
+            false => 4,
+        }
+    }
+
+    /// The code that stands for 0 in a group, if there is one.
+    pub(crate) fn code_of_zero(&self, group: usize, bits: u8) -> Option<u16> {
+        match self {
+            Grid::Affine { zero_point, lowest, .. } => {
+                let code = zero_point.get(group).copied().unwrap_or(0).checked_sub(*lowest)?;
+                u16::try_from(code).ok().filter(|code| u32::from(*code) < 1 << bits)
+            }
+            Grid::Codebook { levels, .. } => {
+                let table = if levels.nrows() == 1 { 0 } else { group };
+                let code = levels.rows().into_iter().nth(table)?.iter().position(|level| *level == 0.0)?;
+                u16::try_from(code).ok()
+            }
         }
     }
 }

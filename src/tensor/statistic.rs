@@ -19,6 +19,28 @@ pub enum Statistic {
 }
 
 impl Statistic {
+    /// What a scheme that reads it needs, and how to give it.
+    pub(crate) fn needed(self) -> &'static str {
+        match self {
+            Statistic::Gradient => {
+                "the gradient of every weight: give calibration data with apply_with, or the numbers with \
+                 Observed::with(Statistic::Gradient, ..)"
+            }
+            Statistic::HessianGradient => {
+                "the Hessian times the gradient of every weight: give calibration data with apply_with, or the numbers \
+                 with Observed::with(Statistic::HessianGradient, ..)"
+            }
+            Statistic::SynapticFlow => {
+                "the synaptic flow of every weight: prune a network by a recipe, or give the numbers with \
+                 Observed::with(Statistic::SynapticFlow, ..)"
+            }
+            Statistic::Movement => {
+                "the movement of every weight in a training: give the numbers with \
+                 Observed::with(Statistic::Movement, ..)"
+            }
+        }
+    }
+
     /// Its name in errors.
     pub(crate) fn name(self) -> &'static str {
         match self {

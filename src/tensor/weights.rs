@@ -1,9 +1,11 @@
 //! What a scheme may ask of the weights it is given.
 
+use std::borrow::Cow;
+
 use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
-use super::{Mask, Statistic};
+use super::{Codes, Grid, Groups, Mask, QuantizedTensor, Statistic};
 use crate::error::{Error, Result};
 
 /// A floating-point type that weights come in: `f32` (borrowed), `f64`, `f16` or `bf16` (converted once).
@@ -117,9 +119,10 @@ impl<W: Weights + ?Sized> Weights for Weighted<'_, W> {
     }
 }
 
-/// Weights checked and laid out for a scheme: row-major, not empty, every number finite.
+/// Weights checked and laid out for a scheme: row-major, not empty, every number finite, zero where a mask removes.
 pub(crate) struct Dense<'a> {
     values: CowArray<'a, f32, IxDyn>,
+    mask: Option<Mask>,
     importance: Option<CowArray<'a, f32, IxDyn>>,
 }
 
@@ -130,9 +133,20 @@ impl<'a> Dense<'a> {
 
     /// As [`new`](Dense::new), for numbers that an error should call otherwise.
     pub(crate) fn named(what: &'static str, weights: &'a dyn Weights) -> Result<Dense<'a>> {
-        let values = row_major(weights.values());
+        let mut values = row_major(weights.values());
         if values.is_empty() {
             return Err(Error::Empty { what });
+        }
+        let mask = weights.mask().cloned();
+        if let Some(mask) = &mask {
+            if mask.shape() != values.shape() {
+                let (expected, found) = (values.shape().to_vec(), mask.shape().to_vec());
+                return Err(Error::Shape { what: "the mask", expected, found });
+            }
+            // Copied only where there is something to remove: pruned tensors hold zeros.
+            if removed(mask, slice(&values)).any(|(_, x)| x != 0.0) {
+                mask.apply(&mut values)?;
+            }
         }
         finite(what, slice(&values))?;
         let importance = match weights.importance() {
@@ -155,7 +169,7 @@ impl<'a> Dense<'a> {
                 Some(importance)
             }
         };
-        Ok(Dense { values, importance })
+        Ok(Dense { values, mask, importance })
     }
 
     pub(crate) fn shape(&self) -> &[usize] {
@@ -167,10 +181,61 @@ impl<'a> Dense<'a> {
         slice(&self.values)
     }
 
+    /// What was removed before.
+    pub(crate) fn mask(&self) -> Option<&Mask> {
+        self.mask.as_ref()
+    }
+
     /// Their importance, in the same order.
     pub(crate) fn importance(&self) -> Option<&[f32]> {
         self.importance.as_ref().map(slice)
     }
+
+    /// What a grid is fitted to in one group.
+    pub(crate) fn survivors(&self, groups: &Groups, group: usize) -> Survivors<'_> {
+        let removed = |mask: &Mask| groups.runs(group).flatten().filter(|index| !mask.is_kept(*index)).count();
+        let removed = self.mask().map_or(0, removed);
+        let mask = self.mask().filter(|_| removed > 0);
+        let gather = |numbers| match mask {
+            None => groups.gather(numbers, group),
+            Some(mask) => {
+                let kept = groups.runs(group).flatten().filter(|index| mask.is_kept(*index));
+                let kept: Vec<f32> = kept.map(|index| numbers[index]).collect();
+                if kept.is_empty() { vec![0.0].into() } else { kept.into() }
+            }
+        };
+        let (values, importance) = (gather(self.values()), self.importance().map(gather));
+        Survivors { values, importance, removed }
+    }
+
+    /// What a scheme made of these weights; refused unless all that was removed is still zero.
+    pub(crate) fn quantized(&self, codes: Codes, grid: Grid) -> Result<QuantizedTensor> {
+        let tensor = QuantizedTensor::new(self.shape(), codes, grid)?;
+        let Some(mask) = &self.mask else { return Ok(tensor) };
+        let levels = tensor.dequantize();
+        match removed(mask, levels.as_slice().unwrap_or_default()).find(|(_, level)| *level != 0.0) {
+            None => Ok(tensor),
+            Some((index, level)) => Err(Error::Conflict {
+                what: format!(
+                    "element {index} was removed, but the grid has no level at zero there: it would come back as {level}"
+                ),
+                remedy: "take a scheme with a level at zero, such as uniform, k-means, nf4 or ternary",
+            }),
+        }
+    }
+}
+
+/// The numbers of a group of [`Dense`] that no mask removes (one zero if it removes all), and their importance.
+pub(crate) struct Survivors<'a> {
+    pub(crate) values: Cow<'a, [f32]>,
+    pub(crate) importance: Option<Cow<'a, [f32]>>,
+    /// How many a mask removes; if any, 0 must be a level.
+    pub(crate) removed: usize,
+}
+
+/// What a mask removes, with the positions.
+fn removed<'a>(mask: &'a Mask, values: &'a [f32]) -> impl Iterator<Item = (usize, f32)> + 'a {
+    values.iter().copied().enumerate().filter(|(index, _)| !mask.is_kept(*index))
 }
 
 /// Checks that every number is finite; `what` names the array in the error.

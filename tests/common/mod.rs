@@ -3,12 +3,16 @@
 
 use std::{fs, path::Path};
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayD};
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
 };
-use tersor::nn::Data;
+use tersor::{
+    Weights,
+    nn::Data,
+    tensor::{Observed, Statistic},
+};
 
 /// Standard normal numbers from a seed (Box and Muller 1958).
 pub(crate) fn normal(rows: usize, cols: usize, seed: u64) -> Array2<f32> {
@@ -17,6 +21,18 @@ pub(crate) fn normal(rows: usize, cols: usize, seed: u64) -> Array2<f32> {
     Array2::from_shape_simple_fn((rows, cols), || {
         ((-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()) as f32
     })
+}
+
+/// [`normal`], as a vector.
+pub(crate) fn normal_line(len: usize, seed: u64) -> Array1<f32> {
+    normal(1, len, seed).row(0).to_owned()
+}
+
+/// Weights of which data told the same numbers as every statistic.
+pub(crate) fn observed<'a>(weights: &'a dyn Weights, statistic: &'a ArrayD<f32>) -> Observed<'a> {
+    use Statistic::{Gradient, HessianGradient, Movement, SynapticFlow};
+    let all = [Gradient, HessianGradient, SynapticFlow, Movement];
+    all.into_iter().fold(Observed::new(weights), |observed, which| observed.with(which, statistic))
 }
 
 /// The normal distribution without chance: the quantiles of `n` equal shares of its mass.

@@ -10,3 +10,4 @@ mod nn;
 mod observers;
 mod onnx;
 mod optim;
+mod prune;

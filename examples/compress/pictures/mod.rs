@@ -1,7 +1,8 @@
-//! Pictures as SVG: the drawing that both share. Lengths are in pixels, y grows downwards.
+//! Pictures as SVG: the drawing that all share. Lengths are in pixels, y grows downwards.
 
 mod accuracy;
 mod histogram;
+mod sparsity;
 
 use std::{fs, path::Path};
 
@@ -14,6 +15,7 @@ use crate::Problem;
 
 pub(crate) use accuracy::accuracy_against_bytes;
 pub(crate) use histogram::weights_and_levels;
+pub(crate) use sparsity::accuracy_against_sparsity;
 
 /// Writes a picture, in a folder that is made if it is missing, and says where.
 pub(crate) fn save(file: &Path, picture: &Document) -> Result<(), Problem> {

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{add_scaled, cut, load, store, word};
+use super::{add_multiple, add_scaled, cut, load, store, word};
 use crate::kernels::{
-    kernel::{Kernel, Lanes, Line, Quad},
+    kernel::{FloatLine, Kernel, Lanes, Line, Quad},
     products::Products,
 };
 
@@ -14,7 +14,8 @@ pub(in crate::kernels) struct Avx2(());
 
 impl Avx2 {
     pub(in crate::kernels) fn detect() -> Option<Avx2> {
-        is_x86_feature_detected!("avx2").then_some(Avx2(()))
+        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        found.then_some(Avx2(()))
     }
 }
 
@@ -22,20 +23,22 @@ impl Kernel for Avx2 {
     /// 12 accumulators (two partial sums an output), 2 weights, a broadcast and a product fill the 16 registers.
     const ROWS: usize = 6;
     const LINES: usize = 1;
+    const SUMS: usize = 4;
+    const FUSED: bool = true;
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2")]
+        #[target_feature(enable = "avx2,fma")]
         fn run<R>(f: impl FnOnce() -> R) -> R {
             f()
         }
-        // SAFETY: `self` proves the feature.
+        // SAFETY: `self` proves the features.
         unsafe { run(f) }
     }
 
     #[inline(always)]
     fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
-        // SAFETY: `self` proves the feature.
+        // SAFETY: `self` proves the features.
         unsafe {
             match rows.len() {
                 1 => tile::<1>(rows, first, panel, sums),
@@ -50,13 +53,19 @@ impl Kernel for Avx2 {
 
     #[inline(always)]
     fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
-        // SAFETY: `self` proves the feature.
+        // SAFETY: `self` proves the features.
         unsafe { add_scaled(products, totals) }
+    }
+
+    #[inline(always)]
+    fn add_multiple(self, a: f32, x: &FloatLine, sum: &mut FloatLine) {
+        // SAFETY: `self` proves the features.
+        unsafe { add_multiple(a, x, sum) }
     }
 }
 
 /// Half a line at a time: what a whole one takes would not fit the registers.
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
     let rows: [_; R] = cut(rows, first, panel.len());
     for half in 0..2 {
@@ -81,7 +90,7 @@ fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &m
 
 /// Two times four outputs, from a half line to 16 bits.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn widen(codes: __m256i) -> [__m256i; 2] {
     let high = _mm256_extracti128_si256::<1>(codes);
     [_mm256_cvtepu8_epi16(_mm256_castsi256_si128(codes)), _mm256_cvtepu8_epi16(high)]

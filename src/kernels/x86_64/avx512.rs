@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Bytes64, cut, word};
 use crate::kernels::{
-    kernel::{Kernel, Lanes, Line, Quad},
+    kernel::{FloatLine, Kernel, Lanes, Line, Quad},
     products::Products,
 };
 
@@ -27,6 +27,8 @@ impl Kernel for Avx512Vnni {
     /// 24 accumulators, 3 weights and a broadcast fill 28 of the 32 registers.
     const ROWS: usize = 8;
     const LINES: usize = 3;
+    const SUMS: usize = 16;
+    const FUSED: bool = true;
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -54,6 +56,12 @@ impl Kernel for Avx512Vnni {
     fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         // SAFETY: `self` proves the features.
         unsafe { add_scaled(products, totals) }
+    }
+
+    #[inline(always)]
+    fn add_multiple(self, a: f32, x: &FloatLine, sum: &mut FloatLine) {
+        // SAFETY: `self` proves the features.
+        unsafe { add_multiple(a, x, sum) }
     }
 }
 
@@ -107,6 +115,13 @@ fn add_scaled(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
             store(&mut totals[line], _mm512_castps_si512(total));
         }
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_multiple(a: f32, x: &FloatLine, sum: &mut FloatLine) {
+    let (x, before) = (_mm512_castsi512_ps(load(x)), _mm512_castsi512_ps(load(sum)));
+    store(sum, _mm512_castps_si512(_mm512_fmadd_ps(_mm512_set1_ps(a), x, before)));
 }
 
 /// Loads a line, or sixteen numbers of 32 bits.

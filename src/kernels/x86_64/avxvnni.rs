@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{add_scaled, cut, load, store, word};
+use super::{add_multiple, add_scaled, cut, load, store, word};
 use crate::kernels::{
-    kernel::{Kernel, Lanes, Line, Quad},
+    kernel::{FloatLine, Kernel, Lanes, Line, Quad},
     products::Products,
 };
 
@@ -14,7 +14,8 @@ pub(in crate::kernels) struct AvxVnni(());
 
 impl AvxVnni {
     pub(in crate::kernels) fn detect() -> Option<AvxVnni> {
-        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni");
+        let found =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("avxvnni");
         found.then_some(AvxVnni(()))
     }
 }
@@ -23,10 +24,12 @@ impl Kernel for AvxVnni {
     /// 12 accumulators, 2 weights and a broadcast fill 15 of the 16 registers.
     const ROWS: usize = 6;
     const LINES: usize = 1;
+    const SUMS: usize = 4;
+    const FUSED: bool = true;
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2,avxvnni")]
+        #[target_feature(enable = "avx2,fma,avxvnni")]
         fn run<R>(f: impl FnOnce() -> R) -> R {
             f()
         }
@@ -54,9 +57,15 @@ impl Kernel for AvxVnni {
         // SAFETY: `self` proves the features.
         unsafe { add_scaled(products, totals) }
     }
+
+    #[inline(always)]
+    fn add_multiple(self, a: f32, x: &FloatLine, sum: &mut FloatLine) {
+        // SAFETY: `self` proves the features.
+        unsafe { add_multiple(a, x, sum) }
+    }
 }
 
-#[target_feature(enable = "avx2,avxvnni")]
+#[target_feature(enable = "avx2,fma,avxvnni")]
 fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
     let rows: [_; R] = cut(rows, first, panel.len());
     let mut acc = [[_mm256_setzero_si256(); 2]; R];

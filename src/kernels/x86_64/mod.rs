@@ -9,7 +9,7 @@ pub(super) mod avxvnni;
 use std::arch::x86_64::*;
 
 use super::{
-    kernel::{Lanes, Line, Quad},
+    kernel::{FloatLine, Lanes, Line, Quad},
     products::Products,
 };
 
@@ -35,6 +35,8 @@ unsafe impl Bytes64 for Line {}
 unsafe impl Bytes64 for Lanes<i32> {}
 // SAFETY: sixteen floats.
 unsafe impl Bytes64 for Lanes<f32> {}
+// SAFETY: sixteen floats.
+unsafe impl Bytes64 for FloatLine {}
 
 /// Loads half a line, or eight of sixteen numbers of 32 bits.
 #[inline]
@@ -68,5 +70,16 @@ fn add_scaled(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
             let total = _mm256_add_ps(_mm256_castsi256_ps(load(totals, half)), scaled);
             store(totals, half, _mm256_castps_si256(total));
         }
+    }
+}
+
+/// [`Kernel::add_multiple`](super::kernel::Kernel::add_multiple), half a line at a time.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_multiple(a: f32, x: &FloatLine, sum: &mut FloatLine) {
+    let a = _mm256_set1_ps(a);
+    for half in 0..2 {
+        let (x, before) = (_mm256_castsi256_ps(load(x, half)), _mm256_castsi256_ps(load(sum, half)));
+        store(sum, half, _mm256_castps_si256(_mm256_fmadd_ps(a, x, before)));
     }
 }

@@ -12,6 +12,20 @@ use crate::{
 /// Keeps the least and the largest number ever seen, of the whole or of each channel.
 ///
 /// One outlier widens it for ever; [`MovingAverage`](super::MovingAverage) and [`Histogram`](super::Histogram) forgive.
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::{Quantizer, quantize::observe::{MinMax, Observer}};
+///
+/// let (mut one, mut other) = (MinMax::new(), MinMax::new());
+/// one.observe(&array![0.0_f32, 0.5])?;
+/// other.observe(&array![-1.0_f32, 1.55])?;
+/// one.merge(&other)?;
+/// assert_eq!(one.ends(), [(-1.0, 1.55)]);
+/// let grid = one.fit(&Quantizer::uniform(8))?;
+/// assert_eq!((grid.scale(), grid.zero_point()), (&[0.01][..], &[100][..]));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct MinMax {
     ends: Ends,

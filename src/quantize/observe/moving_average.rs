@@ -14,6 +14,17 @@ use crate::{
 /// | setting | default | range |
 /// |---|---|---|
 /// | `c`, the averaging constant | 0.01 (torch) | above 0, at most 1 |
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::quantize::observe::{MovingAverage, Observer};
+///
+/// let mut seen = MovingAverage::new(0.5);
+/// seen.observe(&array![0.0_f32, 1.0])?;
+/// seen.observe(&array![-1.0_f32, 3.0])?;
+/// assert_eq!(seen.ends(), [(-0.5, 2.0)]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct MovingAverage {
     constant: f64,

@@ -1,6 +1,10 @@
 //! What compression did: per layer and in all, as text and as JSON.
 
+mod sparsity;
+
 use std::fmt;
+
+pub use sparsity::{SparseRow, Sparsity, Timing};
 
 use crate::{
     compressed::Compressed,
@@ -70,9 +74,15 @@ impl Report {
         let mut rows = Vec::new();
         for (name, original) in network.state() {
             let stored = compressed.tensors().tensor(&name)?;
-            let (lost, grid) = match stored {
-                Stored::Quantized(q) => (q.distortion(&original).map_err(|e| e.in_layer(&name))?, q.grid().to_string()),
-                _ => (Distortion { mse: 0.0, sqnr_db: f64::INFINITY, largest: 0.0 }, String::new()),
+            let quantized = compressed.quantized(&name);
+            let lost = match &quantized {
+                Some(q) => q.distortion(&original).map_err(|e| e.in_layer(&name))?,
+                None => Distortion { mse: 0.0, sqnr_db: f64::INFINITY, largest: 0.0 },
+            };
+            let grid = match stored {
+                Stored::Quantized(q) => q.grid().to_string(),
+                Stored::Sparse(sparse) => sparse.to_string(),
+                _ => String::new(),
             };
             rows.push(Row {
                 shape: stored.shape().to_vec(),
