@@ -18,14 +18,14 @@ use crate::{
     tensor::Statistic,
 };
 
-/// Chooses the output channels of convolutions and the neurons of linear layers that go, and removes them.
+/// Chooses the output channels of convolutions and the neurons of linear layers and attentions that go, and removes them.
 ///
 /// | setting | default | range |
 /// |---|---|---|
 /// | amount (in the constructor) | - | a fraction below 1, a count, or [`Amount::Below`] |
 /// | [`across_layers`](Channels::across_layers) | each layer for itself | |
 /// | [`round_to`](Channels::round_to) | 1 | at least 1 |
-/// | [`only`](Channels::only), [`keep`](Channels::keep) | all that can go | globs of layer names |
+/// | [`only`](Channels::only), [`keep`](Channels::keep) | all that can go | globs of layer names, `attn.output` for the attention `attn` |
 /// | [`reduce`](Channels::reduce) | [`Reduce::Mean`] | |
 /// | [`drop_biases`](Channels::drop_biases) | biases are folded | |
 /// | [`with`](Channels::with) | no data | statistics by the weight's full name |

@@ -98,7 +98,7 @@ fn votes_of(ranking: &Ranking, network: &Network, member: &Member<'_>) -> Result
         (Ranking::Slimming, Layer::BatchNorm2d(norm)) => {
             Some(norm.weight().iter().map(|weight| f64::from(weight.abs())).collect())
         }
-        (Ranking::Zeros, Layer::Linear(_) | Layer::Conv2d(_) | Layer::LayerNorm(_)) => {
+        (Ranking::Zeros, Layer::Linear(_) | Layer::Conv2d(_) | Layer::Attention(_) | Layer::LayerNorm(_)) => {
             let values = network.parameter(&weight)?;
             Some(values.outer_iter().map(|row| nonzero(row.iter().all(|x| *x == 0.0))).collect())
         }

@@ -7,7 +7,8 @@
 //! [`Residual`](crate::nn::Residual) share theirs, however nested; the groups of a convolution keep equally many. The
 //! channels of the network's input and output stay, as do those that a softmax relates.
 //!
-//! [`Heads`] takes heads out of attention layers in the same way; the channels that attention reads or makes stay.
+//! [`Heads`] takes heads out of attention layers in the same way. The channels that attention reads and makes are channels
+//! like others: it makes them as its `output`.
 //!
 //! A removed channel is one whose rows of weights are taken for zero. It still gives a constant, its bias, which becomes
 //! another one in every normalization and activation; that is added exactly to the biases of the layers that read it. So

@@ -55,7 +55,8 @@ impl Selection {
         Selection::default()
     }
 
-    /// Adds output channels, counted from 0, of the linear layer or convolution of this full name.
+    /// Adds output channels, counted from 0, of the linear layer or convolution of this full name, or of the attention
+    /// `attn` called `attn.output`.
     pub fn channels(mut self, layer: impl Into<String>, channels: impl IntoIterator<Item = usize>) -> Selection {
         let layer = layer.into();
         match self.layers.iter_mut().find(|(name, _)| *name == layer) {
@@ -85,7 +86,7 @@ impl Selection {
     /// Biases stay: a silenced channel gives a constant.
     ///
     /// # Errors
-    /// [`Error::UnknownName`] for a layer that is no linear layer or convolution of the network; [`Error::Layer`] around
+    /// [`Error::UnknownName`] for a name that is none of those; [`Error::Layer`] around
     /// [`Error::Setting`] for a channel that it does not have, and around [`Error::Conflict`] for channels that cannot
     /// go: those of the network's output, all of a layer, a number that differs between the groups of a convolution.
     pub fn mask(&self, network: &Network) -> Result<Network> {

@@ -1,6 +1,6 @@
 //! Which channels of a network go only together, and which cannot go at all.
 //!
-//! A walk through the tree gives every output of a linear layer or convolution an *atom* and follows the atoms through
+//! A walk through the tree gives every output of a linear layer, convolution or attention an *atom* and follows the atoms through
 //! the layers that keep channels apart. The two sides of a residual join their atoms; joined atoms are one *channel*, and
 //! channels that some activation has side by side form a *space*.
 
@@ -32,7 +32,7 @@ pub(super) struct Space {
     pub(super) pin: Option<String>,
 }
 
-/// A layer whose parameters' first axis counts channels.
+/// A layer whose parameters' first axis counts channels; of attention, its output's product.
 #[derive(Debug)]
 pub(super) struct Member<'a> {
     pub(super) name: String,
@@ -51,9 +51,9 @@ pub(super) struct Groups {
 }
 
 impl Member<'_> {
-    /// Whether the layer makes its channels: it is a linear layer or a convolution, not a normalization.
+    /// Whether the layer makes its channels: it is a linear layer, a convolution or attention, not a normalization.
     pub(super) fn is_producer(&self) -> bool {
-        matches!(self.layer, Layer::Linear(_) | Layer::Conv2d(_))
+        matches!(self.layer, Layer::Linear(_) | Layer::Conv2d(_) | Layer::Attention(_))
     }
 }
 
@@ -171,9 +171,12 @@ impl<'a> Walk<'a> {
                 self.pin(&view, || format!("the softmax `{name}` relates them to one another"));
                 view
             }
-            Layer::Attention(_) => {
-                self.pin(&view, || format!("attention `{name}` reads them"));
-                View::features(Vec::new())
+            Layer::Attention(attention) => {
+                let outputs = self.outputs(format!("{name}.output"), layer, attention.out_features());
+                if view.by_feature(attention.in_features()).is_none() {
+                    self.pin(&view, || format!("the inputs of `{name}` cannot be told apart by channel"));
+                }
+                View::features(outputs.channels)
             }
             Layer::Flatten => view.flat(),
             Layer::Residual(residual) => {

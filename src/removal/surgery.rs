@@ -3,7 +3,9 @@
 //! The walk follows, channel by channel, the constant that a silenced channel gives: its bias, and what becomes of it in
 //! every layer up to one that sums over channels, which takes it into its own bias.
 
-use ndarray::{ArrayD, ArrayView1, Axis, Dimension, Ix2, Ix4, IxDyn};
+use std::array;
+
+use ndarray::{Array1, ArrayD, ArrayView1, Axis, Dimension, Ix2, Ix4, IxDyn};
 
 use super::{
     cut::{Cut, Gone, kept},
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    nn::{BatchNorm2d, Conv2d, Layer, LayerNorm, Linear, Network, Residual},
+    nn::{Attention, BatchNorm2d, Conv2d, Layer, LayerNorm, Linear, Network, Residual},
     tensor::Mask,
 };
 
@@ -70,6 +72,13 @@ impl Surgery<'_> {
                 let smaller = self.conv2d(conv, name, &cut)?;
                 (smaller, View::images(outputs))
             }
+            Layer::Attention(attention) => {
+                let features = attention.in_features();
+                let inputs = view.by_feature(features).unwrap_or(vec![None; features]);
+                let outputs = self.outputs(&format!("{name}.output"), attention.output().bias());
+                let smaller = self.attention(attention, name, &inputs, &outputs)?;
+                (smaller, View::features(outputs))
+            }
             Layer::BatchNorm2d(norm) if any => {
                 (batch_norm(norm, &view)?, through(layer, &view, &[1, norm.channels(), 1, 1])?)
             }
@@ -84,7 +93,6 @@ impl Surgery<'_> {
             Layer::Relu | Layer::Gelu(_) | Layer::Silu | Layer::Sigmoid | Layer::Tanh if any => {
                 (layer.clone(), through(layer, &view, &[1, view.channels.len()])?)
             }
-            Layer::Attention(_) => (layer.clone(), View::features(Vec::new())),
             Layer::Flatten => (Layer::Flatten, view.flat()),
             // The largest and the mean of equal numbers are that number; none is dropped in evaluation.
             layer => (layer.clone(), view),
@@ -105,6 +113,31 @@ impl Surgery<'_> {
         }
         self.keep_mask(name, cut)?;
         Ok(Linear::from_arrays(cut.smaller_weight(), cut.smaller_bias(linear.bias()))?.into())
+    }
+
+    /// Inputs go from query, key and value, outputs from the output; with a bias for one of the four, all have one.
+    fn attention(&mut self, attention: &Attention, name: &str, inputs: &[Gone], outputs: &[Gone]) -> Result<Layer> {
+        let inner = vec![None; attention.heads * attention.head_dim];
+        let parts = [attention.query(), attention.key(), attention.value(), attention.output()];
+        let ends = [(inputs, &*inner), (inputs, &*inner), (inputs, &*inner), (&*inner, outputs)];
+        let cuts: [Cut<'_, Ix2>; 4] = array::from_fn(|part| {
+            let (inputs, outputs) = ends[part];
+            Cut { weight: parts[part].weight(), groups: 1, inputs, outputs }
+        });
+        if cuts.iter().all(Cut::is_nothing) {
+            return Ok(attention.clone().into());
+        }
+        for (cut, part) in cuts.iter().zip(Attention::PARTS) {
+            self.keep_mask(&format!("{name}.{part}"), cut)?;
+        }
+        let weights = cuts.each_ref().map(Cut::smaller_weight);
+        let biases: [_; 4] = array::from_fn(|part| cuts[part].smaller_bias(parts[part].bias()));
+        let biases = biases.iter().any(Option::is_some).then(|| {
+            array::from_fn(|part| biases[part].clone().unwrap_or_else(|| Array1::zeros(weights[part].nrows())))
+        });
+        let mut smaller = Attention::from_arrays(attention.heads, weights, biases)?;
+        smaller.causal = attention.causal;
+        Ok(smaller.into())
     }
 
     fn conv2d(&mut self, conv: &Conv2d, name: &str, cut: &Cut<'_, Ix4>) -> Result<Layer> {
