@@ -1,5 +1,6 @@
 //! Channels removed from networks: on random trees, and rule by rule with numbers worked out by hand.
 
+mod attention;
 mod bad_input;
 mod choice;
 mod heads;
