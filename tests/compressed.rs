@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf};
 use common::normal;
 use ndarray::{Array2, ArrayD, Axis};
 use tersor::{
-    Error, Quantizer, Recipe, Report,
+    Error, Pruner, Quantizer, Recipe, Report,
     compressed::Compressed,
     nn::{Attention, Conv2d, Layer, Mode, Network},
     packed::Activations,
@@ -215,6 +215,24 @@ fn the_four_products_of_an_attention_are_compressed_one_by_one() {
     let mut unbuilt = network.clone();
     *unbuilt.layers_mut().next().unwrap().1 = Attention::new(6, 0).into();
     assert!(unbuilt.forward(&x).is_err() && Compressed::new(&unbuilt).unwrap().pack().is_err());
+}
+
+#[test]
+fn a_pruned_attention_keeps_its_masks_at_rest_and_runs_on_sparse_kernels() {
+    let (mut network, x, file) = (transformer(), sequences(), Scratch::new("pruned-attention"));
+    Recipe::new().prune("first.attn.*", Pruner::magnitude(0.9)).apply(&mut network).unwrap();
+    assert_eq!(network.masks().len(), 4);
+    network.save(&file.0).unwrap();
+    assert_eq!(Network::load(&file.0).unwrap(), network);
+    let packed = Compressed::load(&file.0).unwrap().pack().unwrap();
+    let kernels = packed.kernels();
+    assert_eq!(
+        kernels.iter().map(|(name, _)| name.rsplit('.').next().unwrap()).collect::<Vec<_>>(),
+        ["query", "key", "value", "output"]
+    );
+    assert!(kernels.iter().all(|(name, _)| name.starts_with("first.attn.")));
+    let error = &packed.forward(&x).unwrap() - &network.forward(&x).unwrap();
+    assert!(error.iter().all(|e| e.abs() < 1e-5));
 }
 
 #[test]

@@ -272,10 +272,7 @@ impl Attention {
             dx_dot = dx_dot.into_iter().chain(own).reduce(|sum, own| sum + own);
         }
         parameters.push(of_output);
-        let named = parameters.into_iter().zip(NAMES).flat_map(|(of_part, names)| {
-            of_part.into_iter().zip(names).map(|((_, values), name)| (name.to_owned(), values))
-        });
-        Ok((dx_dot, named.collect()))
+        Ok((dx_dot, named(parameters)))
     }
 
     /// The tangents of query, key and value.
@@ -311,10 +308,7 @@ impl Attention {
             dx = dx.into_iter().chain(own).reduce(|sum, own| sum + own);
         }
         parameters.push(of_output);
-        let named = parameters.into_iter().zip(NAMES).flat_map(|(of_part, names)| {
-            of_part.into_iter().zip(names).map(|((_, values), name)| (name.to_owned(), values))
-        });
-        Ok((dx, named.collect()))
+        Ok((dx, named(parameters)))
     }
 
     pub(super) fn arrays(&self) -> Vec<OwnArray<'_>> {
@@ -340,6 +334,14 @@ impl Attention {
     pub(super) fn mask_slots_mut(&mut self) -> Vec<(&'static str, &mut Option<Mask>)> {
         self.parts.iter_mut().zip(NAMES).map(|(part, [weight, _])| (weight, &mut part.mask)).collect()
     }
+}
+
+/// What the parts call weight and bias, under their names here.
+fn named(parameters: Vec<Vec<(String, ArrayD<f32>)>>) -> Vec<(String, ArrayD<f32>)> {
+    let of_part = |(of_part, names): (Vec<(String, ArrayD<f32>)>, [&'static str; 2])| {
+        of_part.into_iter().zip(names).map(|((_, values), name)| (name.to_owned(), values))
+    };
+    parameters.into_iter().zip(NAMES).flat_map(of_part).collect()
 }
 
 #[cfg(test)]

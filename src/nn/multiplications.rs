@@ -16,8 +16,8 @@ pub struct Multiplications {
 }
 
 impl Network {
-    /// The multiplications of every weight that can be masked, for a batch of this shape; normalizations and activations
-    /// are not counted.
+    /// The multiplications of every weight that can be masked, for a batch of this shape; normalizations, activations
+    /// and what attention does between its four products are not counted.
     ///
     /// ```
     /// use tersor::nn::{Conv2d, Network};
@@ -46,8 +46,9 @@ impl Network {
                 Layer::Residual(residual) => residual.branch().count(shape, &format!("{name}."), counts)?,
                 _ => counts.extend(layer.mask_slots().into_iter().filter_map(|(own, mask)| {
                     let (_, _, weight) = layer.arrays().into_iter().find(|(array, ..)| *array == own)?;
-                    // Every weight meets each position of its output once.
-                    let positions = output.iter().product::<usize>() / weight.shape()[0];
+                    // Every weight meets each position of the output once.
+                    let channels = if let Layer::Conv2d(_) = layer { output[1] } else { output[output.len() - 1] };
+                    let positions = output.iter().product::<usize>() / channels;
                     let kept = mask.as_ref().map_or(weight.len(), Mask::kept);
                     let name = format!("{name}.{own}");
                     Some(Multiplications { name, dense: weight.len() * positions, kept: kept * positions })
@@ -62,7 +63,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Conv2d;
+    use crate::nn::{Attention, Conv2d};
 
     #[test]
     fn the_tutorials_network_has_the_multiplications_counted_by_hand() {
@@ -95,5 +96,9 @@ mod tests {
         assert_eq!((counts[0].name.as_str(), counts[0].dense), ("0.0.weight", 25 * 36));
         let network = Network::builder(1).linear(3, 2).build().unwrap();
         assert_eq!(network.multiplications(&[2, 7, 3]).unwrap()[0].dense, 2 * 7 * 6);
+        // Heads narrower than the features: each of the four weights meets each position once.
+        let attention = Attention::new(6, 1).head_dim(2);
+        let counts = Network::builder(1).layer(attention).build().unwrap().multiplications(&[3, 5, 6]).unwrap();
+        assert_eq!(counts.iter().map(|count| count.dense).collect::<Vec<_>>(), [3 * 5 * 12; 4]);
     }
 }

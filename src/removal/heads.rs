@@ -106,7 +106,7 @@ impl Heads {
     /// [`Error::Conflict`] for a network without attention; [`Error::Setting`] for an amount that leaves nothing;
     /// [`Error::Pattern`] for a glob that matches no attention layer; [`Error::Layer`] around what a score finds wrong.
     pub fn select(&self, network: &Network) -> Result<HeadSelection> {
-        let found = attentions(network);
+        let found = attentions(network)?;
         if found.is_empty() {
             return Err(Error::Conflict {
                 what: "the network has no attention layer, whose heads could go".into(),
@@ -281,7 +281,7 @@ impl HeadSelection {
     }
 
     fn resolve<'a>(&self, network: &'a Network) -> Result<Vec<(String, &'a Attention, BTreeSet<usize>)>> {
-        let found = attentions(network);
+        let found = attentions(network)?;
         let resolve = |(name, gone): &(String, BTreeSet<usize>)| {
             let Some((_, attention)) = found.iter().find(|(own, _)| own == name) else {
                 let known = found.iter().map(|(name, _)| name.clone()).collect();
@@ -302,14 +302,15 @@ impl HeadSelection {
 }
 
 /// The attention layers of the tree, by full name.
-fn attentions(network: &Network) -> Vec<(String, &Attention)> {
+fn attentions(network: &Network) -> Result<Vec<(String, &Attention)>> {
+    network.validate()?;
     let mut found = Vec::new();
     for (name, layer) in network.walk() {
         if let Layer::Attention(attention) = layer {
             found.push((name, attention));
         }
     }
-    found
+    Ok(found)
 }
 
 /// The network with every attention layer as `f` makes it.

@@ -101,6 +101,23 @@ fn the_least_heads_go_and_names_choose_layers() {
 }
 
 #[test]
+fn silenced_heads_go_first_and_silencing_them_again_changes_nothing() {
+    let whole = network(1, 3, 2, false, true);
+    let chosen = HeadSelection::new().heads("0.attn", [2]).heads("2.attn", [0]);
+    let masked = chosen.mask(&whole).unwrap();
+    assert_eq!(chosen.mask(&masked).unwrap(), masked);
+    assert_eq!(Heads::l1(1).select(&masked).unwrap(), chosen);
+    // Removed from the silenced network they take nothing along, and no more than from the whole one.
+    let (smaller, again) = (chosen.remove(&masked).unwrap(), chosen.remove(&whole).unwrap());
+    let x = inputs(2, 4);
+    assert!(distance(&masked.forward(&x).unwrap(), &smaller.forward(&x).unwrap()) < 1e-5);
+    let arrays = |network: &Network| -> Vec<(String, ArrayD<f32>)> {
+        network.state().into_iter().map(|(name, values)| (name, values.to_owned())).collect()
+    };
+    assert_eq!(arrays(&smaller), arrays(&again));
+}
+
+#[test]
 fn earlier_masks_are_cut() {
     let mut whole = network(1, 3, 2, false, true);
     Recipe::new().prune("*", Pruner::magnitude(0.5)).apply(&mut whole).unwrap();
@@ -128,6 +145,11 @@ fn bad_choices_are_named() {
     refuses(HeadSelection::new().heads("0.attn", [2]).remove(&whole), "0.attn");
     refuses(HeadSelection::new().heads("0.attn", [0, 1]).remove(&whole), "all of its 2 heads");
     refuses(HeadSelection::new().heads("4", [0]).remove(&whole), "2.attn");
+    let mut spoiled = Network::builder(1).attention(4, 2).named("attn").build().unwrap();
+    *spoiled.layers_mut().next().unwrap().1 = Attention::new(4, usize::MAX).into();
+    refuses(Heads::l2(0.5).remove(&spoiled), "attn");
+    refuses(HeadSelection::new().heads("attn", [0]).mask(&spoiled), "attn");
+    refuses(HeadSelection::new().heads("attn", []).remove(&spoiled), "attn");
     let plain = Network::builder(1).linear(2, 2).build().unwrap();
     refuses(Heads::l2(0.5).remove(&plain), "no attention");
 }
