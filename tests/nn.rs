@@ -100,7 +100,7 @@ fn arrays_that_do_not_fit_make_no_layer() {
     assert!(matches!(attention(2, four(Array2::ones((0, 3)), back.clone())), Err(Error::Empty { .. })));
     let [query, key, _, output] = four(inner.clone(), back.clone());
     assert!(matches!(attention(2, [query, key, Array2::ones((2, 3)), output]), Err(Error::Shape { .. })));
-    let biases = [4, 4, 4, 4].map(|len| Array1::<f32>::zeros(len));
+    let biases = [4, 4, 4, 4].map(Array1::<f32>::zeros);
     let biased = Attention::from_arrays(2, four(inner, back), Some(biases));
     assert!(matches!(biased, Err(Error::Shape { .. })), "the output's bias is of the output's features");
     let kernel = Array4::<f32>::ones((2, 1, 3, 3));
