@@ -4,7 +4,7 @@
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 
-use super::{Absent, AvgPool2d, Builder, Conv2d, Layer, LayerNorm, MaxPool2d, Mode, Network};
+use super::{Absent, Attention, AvgPool2d, Builder, Conv2d, Layer, LayerNorm, MaxPool2d, Mode, Network};
 use crate::random::{Random, derive};
 
 /// Distance between the points; a power of two, so that moving a value there and back is exact enough.
@@ -99,6 +99,20 @@ proptest! {
     fn linear((seed, batch, inputs, outputs, middle) in (any::<u64>(), 1usize..5, 1usize..7, 1usize..6, 1usize..3)) {
         holds(seed, &[batch, inputs], |b| b.linear(inputs, outputs))?;
         holds(seed, &[batch, middle, inputs], |b| b.linear_without_bias(inputs, outputs))?;
+    }
+
+    #[test]
+    fn attention(
+        seed in any::<u64>(), batch in 1usize..3, sequence in 1usize..5, heads in 1usize..4, head_dim in 1usize..4,
+        features in 1usize..5, causal in any::<bool>(), biased in any::<bool>(),
+    ) {
+        let attention = Attention::new(features, heads).head_dim(head_dim);
+        let attention = if causal { attention.causal() } else { attention };
+        let attention = if biased { attention } else { attention.without_bias() };
+        holds(seed, &[batch, sequence, features], |b| b.layer(attention.clone()))?;
+        holds(seed, &[batch, sequence, features], |b| {
+            b.residual(|b| b.layer_norm(features).layer(attention)).linear(features, 2).tanh()
+        })?;
     }
 
     #[test]
