@@ -71,6 +71,7 @@
 //! every instruction set and number of threads; `TERSOR_ISA=scalar|avx2|avxvnni|avx512vnni` pins one ([`Isa`]).
 
 pub mod compressed;
+pub mod distill;
 mod error;
 #[cfg(feature = "io")]
 pub mod io;
@@ -88,6 +89,7 @@ pub mod report;
 pub mod sealed;
 pub mod tensor;
 
+pub use distill::{Distiller, Signals};
 pub use error::{Error, Result};
 pub use kernels::isa::Isa;
 pub use packed::PackedWeights;

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Room, and the rooms that it may name.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("sealed", &[]),
     ("random", &[]),
@@ -17,6 +17,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("quantize", &["error", "sealed", "tensor", "kernels"]),
     ("prune", &["error", "sealed", "random", "tensor", "kernels"]),
     ("nn", &["error", "random", "tensor", "kernels"]),
+    ("distill", &["error", "sealed", "random", "tensor", "nn"]),
     ("removal", &["error", "random", "tensor", "prune", "nn"]),
     ("compressed", &["error", "tensor", "packed", "nn"]),
     ("recipe", &["error", "random", "tensor", "packed", "quantize", "prune", "nn", "compressed", "report"]),
@@ -25,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 ];
 
 /// Names that the crate root re-exports, and the rooms they live in.
-const REEXPORTS: [(&str, &str); 13] = [
+const REEXPORTS: [(&str, &str); 15] = [
     ("Error", "error"),
     ("Result", "error"),
     ("Isa", "kernels"),
@@ -39,6 +40,8 @@ const REEXPORTS: [(&str, &str); 13] = [
     ("Recipe", "recipe"),
     ("Channels", "removal"),
     ("Report", "report"),
+    ("Distiller", "distill"),
+    ("Signals", "distill"),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 pub trait Element: Copy + Send + Sync + 'static + seal::Sealed {
     /// The array as `f32`, borrowed where that costs nothing.
     fn as_f32(array: ArrayViewD<'_, Self>) -> CowArray<'_, f32, IxDyn>;
+
+    /// The array as `f64`, exactly; borrowed where that costs nothing.
+    fn as_f64(array: ArrayViewD<'_, Self>) -> CowArray<'_, f64, IxDyn>;
 }
 
 mod seal {
@@ -27,11 +30,19 @@ impl Element for f32 {
     fn as_f32(array: ArrayViewD<'_, f32>) -> CowArray<'_, f32, IxDyn> {
         array.into()
     }
+
+    fn as_f64(array: ArrayViewD<'_, f32>) -> CowArray<'_, f64, IxDyn> {
+        array.mapv(f64::from).into()
+    }
 }
 
 impl Element for f64 {
     fn as_f32(array: ArrayViewD<'_, f64>) -> CowArray<'_, f32, IxDyn> {
         array.mapv(|x| x as f32).into()
+    }
+
+    fn as_f64(array: ArrayViewD<'_, f64>) -> CowArray<'_, f64, IxDyn> {
+        array.into()
     }
 }
 
@@ -39,11 +50,19 @@ impl Element for f16 {
     fn as_f32(array: ArrayViewD<'_, f16>) -> CowArray<'_, f32, IxDyn> {
         array.mapv(f16::to_f32).into()
     }
+
+    fn as_f64(array: ArrayViewD<'_, f16>) -> CowArray<'_, f64, IxDyn> {
+        array.mapv(f16::to_f64).into()
+    }
 }
 
 impl Element for bf16 {
     fn as_f32(array: ArrayViewD<'_, bf16>) -> CowArray<'_, f32, IxDyn> {
         array.mapv(bf16::to_f32).into()
+    }
+
+    fn as_f64(array: ArrayViewD<'_, bf16>) -> CowArray<'_, f64, IxDyn> {
+        array.mapv(bf16::to_f64).into()
     }
 }
 

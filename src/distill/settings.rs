@@ -1,0 +1,19 @@
+//! Checks of settings that losses share.
+
+use crate::error::{Error, Result};
+
+/// `setting` is a finite number above 0.
+pub(super) fn positive(setting: &'static str, value: f64) -> Result<()> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Setting { setting, value, bound: "above 0 and finite" })
+}
+
+/// `setting` is a finite number, at least 0.
+pub(super) fn not_negative(setting: &'static str, value: f64) -> Result<()> {
+    if value >= 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Setting { setting, value, bound: "at least 0 and finite" })
+}

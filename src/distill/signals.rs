@@ -1,0 +1,294 @@
+//! What a loss is given.
+
+use ndarray::{Array2, ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
+
+use super::{Loss, Reduction, settings::not_negative};
+use crate::{
+    error::{Error, Result},
+    tensor::Element,
+};
+
+/// The argument of [`Distiller::apply`](crate::Distiller::apply): what a student and a teacher made of the same batch.
+/// Arrays of any float type and layout, batch axis first; losses compute in `f64`.
+///
+/// | what | default | read by |
+/// |---|---|---|
+/// | `and`: a second array of each | none | losses between two layers: [`Fsp`](super::Fsp), [`Attentions`](super::Attentions) |
+/// | `labels`: the class of each row | none | [`HardLabels`](super::HardLabels), [`Dkd`](super::Dkd) |
+/// | `sample_weights`: a factor for each row | all 1 | losses on outputs |
+/// | `class_weights`: a factor for each class | all 1 | losses on outputs |
+/// | `progress`: the share of the training that is over | 0 | a [`Schedule`](super::Schedule) within a loss |
+/// | `parameters`: the loss's own | none | what has [`parameters`](crate::Distiller::parameters) |
+///
+/// A row is what the last axis holds: a sample of (batch, classes), a position of (batch, sequence, classes).
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::{Distiller, Signals};
+///
+/// let (student, teacher) = (array![[1.0_f32, 2.0, 3.0]], array![[1.0_f32, 2.0, 4.0]]);
+/// let loss = Distiller::soft_targets(1.0).apply(&Signals::new(&student, &teacher))?;
+/// assert!((loss.value - 0.0815546794).abs() < 1e-9);
+/// # Ok::<(), tersor::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Signals<'a> {
+    student: CowArray<'a, f64, IxDyn>,
+    teacher: CowArray<'a, f64, IxDyn>,
+    second: Option<[CowArray<'a, f64, IxDyn>; 2]>,
+    labels: Option<&'a [usize]>,
+    sample_weights: Option<&'a [f64]>,
+    class_weights: Option<&'a [f64]>,
+    progress: f64,
+    parameters: &'a [ArrayD<f64>],
+}
+
+impl<'a> Signals<'a> {
+    /// The student's and the teacher's outputs, or activations of a layer of each.
+    pub fn new<A, B, S, T, D, E>(student: &'a ArrayBase<S, D>, teacher: &'a ArrayBase<T, E>) -> Signals<'a>
+    where
+        A: Element,
+        B: Element,
+        S: Data<Elem = A>,
+        T: Data<Elem = B>,
+        D: Dimension,
+        E: Dimension,
+    {
+        Signals {
+            student: A::as_f64(student.view().into_dyn()),
+            teacher: B::as_f64(teacher.view().into_dyn()),
+            second: None,
+            labels: None,
+            sample_weights: None,
+            class_weights: None,
+            progress: 0.0,
+            parameters: &[],
+        }
+    }
+
+    /// Adds a second array of each, for losses between two layers.
+    pub fn and<A, B, S, T, D, E>(self, student: &'a ArrayBase<S, D>, teacher: &'a ArrayBase<T, E>) -> Signals<'a>
+    where
+        A: Element,
+        B: Element,
+        S: Data<Elem = A>,
+        T: Data<Elem = B>,
+        D: Dimension,
+        E: Dimension,
+    {
+        let second = [A::as_f64(student.view().into_dyn()), B::as_f64(teacher.view().into_dyn())];
+        Signals { second: Some(second), ..self }
+    }
+
+    /// Sets the class of each row.
+    pub fn labels(self, labels: &'a [usize]) -> Signals<'a> {
+        Signals { labels: Some(labels), ..self }
+    }
+
+    /// Sets the factor of each row's loss.
+    pub fn sample_weights(self, weights: &'a [f64]) -> Signals<'a> {
+        Signals { sample_weights: Some(weights), ..self }
+    }
+
+    /// Sets the factor of each class's share of the loss.
+    pub fn class_weights(self, weights: &'a [f64]) -> Signals<'a> {
+        Signals { class_weights: Some(weights), ..self }
+    }
+
+    /// Sets the share of the training that is over, 0 to 1.
+    pub fn progress(self, progress: f64) -> Signals<'a> {
+        Signals { progress, ..self }
+    }
+
+    /// Sets the loss's own parameters, as many and of the shapes that [`parameters`](crate::Distiller::parameters) says.
+    pub fn parameters(self, parameters: &'a [ArrayD<f64>]) -> Signals<'a> {
+        Signals { parameters, ..self }
+    }
+
+    /// The student's array, every value of it finite.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::NotFinite`].
+    pub fn student(&self) -> Result<ArrayViewD<'_, f64>> {
+        sound("the student's signal", self.student.view())
+    }
+
+    /// The teacher's array, every value of it finite.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::NotFinite`].
+    pub fn teacher(&self) -> Result<ArrayViewD<'_, f64>> {
+        sound("the teacher's signal", self.teacher.view())
+    }
+
+    /// Both arrays, of one shape.
+    ///
+    /// # Errors
+    /// As [`student`](Signals::student); [`Error::Shape`] if they differ.
+    pub fn alike(&self) -> Result<[ArrayViewD<'_, f64>; 2]> {
+        let (student, teacher) = (self.student()?, self.teacher()?);
+        if student.shape() != teacher.shape() {
+            let (expected, found) = (student.shape().to_vec(), teacher.shape().to_vec());
+            return Err(Error::Shape { what: "the teacher's signal", expected, found });
+        }
+        Ok([student, teacher])
+    }
+
+    /// The second arrays, student's and teacher's, every value of them finite.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if there are none, [`Error::Empty`], [`Error::NotFinite`].
+    pub fn second(&self) -> Result<[ArrayViewD<'_, f64>; 2]> {
+        let [student, teacher] = self.second.as_ref().ok_or_else(|| Error::Conflict {
+            what: "the loss is between two layers, but the signals are of one".into(),
+            remedy: "add those of the other layer with Signals::and",
+        })?;
+        Ok([
+            sound("the student's second signal", student.view())?,
+            sound("the teacher's second signal", teacher.view())?,
+        ])
+    }
+
+    /// Student's and teacher's logits, as rows of classes, with what was said of rows and classes: all of it checked.
+    ///
+    /// # Errors
+    /// As [`alike`](Signals::alike); [`Error::Rank`] without a batch axis, [`Error::Shape`] for other than one label or
+    /// weight a row, or one weight a class, [`Error::Label`], [`Error::Setting`] for a weight that is negative or not finite.
+    pub fn outputs(&self) -> Result<Outputs<'_>> {
+        let [student, teacher] = self.alike()?;
+        let shape = student.shape().to_vec();
+        let &[batch, .., classes] = &shape[..] else {
+            return Err(Error::Rank { what: "the student's signal", expected: "2 or more", found: shape });
+        };
+        let rows = student.len() / classes;
+        let as_rows = |array: ArrayViewD<'_, f64>| {
+            Array2::from_shape_vec((rows, classes), array.iter().copied().collect()).expect("as many elements")
+        };
+        let (student, teacher) = (as_rows(student), as_rows(teacher));
+        if let Some(labels) = self.labels {
+            expect_len("labels", rows, labels.len())?;
+            if let Some(index) = labels.iter().position(|label| *label >= classes) {
+                return Err(Error::Label { label: labels[index], index, classes });
+            }
+        }
+        let weights = [("sample_weights", rows, self.sample_weights), ("class_weights", classes, self.class_weights)];
+        for (what, len, weights) in weights {
+            let Some(weights) = weights else { continue };
+            expect_len(what, len, weights.len())?;
+            weights.iter().try_for_each(|weight| not_negative(what, *weight))?;
+        }
+        let (labels, sample_weights, class_weights) = (self.labels, self.sample_weights, self.class_weights);
+        Ok(Outputs { student, teacher, labels, sample_weights, class_weights, batch, shape })
+    }
+
+    /// The share of the training that is over, 0 to 1.
+    pub fn at(&self) -> f64 {
+        self.progress
+    }
+
+    /// The loss's own parameters, of these shapes.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] for another number of them, [`Error::Shape`].
+    pub fn own<const N: usize>(&self, shapes: [&[usize]; N]) -> Result<[ArrayViewD<'_, f64>; N]> {
+        if self.parameters.len() != N {
+            let what = format!("the loss has {N} parameters of its own, but {} were given", self.parameters.len());
+            return Err(Error::Conflict { what, remedy: "give those that Distiller::parameters makes" });
+        }
+        for (parameter, shape) in self.parameters.iter().zip(shapes) {
+            if parameter.shape() != shape {
+                let (expected, found) = (shape.to_vec(), parameter.shape().to_vec());
+                return Err(Error::Shape { what: "a parameter of the loss", expected, found });
+            }
+        }
+        Ok(std::array::from_fn(|index| self.parameters[index].view()))
+    }
+
+    /// The same signals, but for the first two arrays.
+    pub(super) fn instead<'b>(&'b self, student: ArrayD<f64>, teacher: ArrayD<f64>) -> Signals<'b> {
+        let second = self.second.as_ref().map(|second| second.each_ref().map(|array| array.view().into()));
+        Signals { student: student.into(), teacher: teacher.into(), second, ..*self }
+    }
+}
+
+/// Logits as rows: what [`Signals::outputs`] checked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outputs<'a> {
+    /// The student's, (rows, classes).
+    pub student: Array2<f64>,
+    /// The teacher's, (rows, classes).
+    pub teacher: Array2<f64>,
+    /// The class of each row.
+    pub labels: Option<&'a [usize]>,
+    /// The factor of each row's loss.
+    pub sample_weights: Option<&'a [f64]>,
+    /// The factor of each class's share of the loss.
+    pub class_weights: Option<&'a [f64]>,
+    /// The length of the batch axis.
+    pub batch: usize,
+    /// The shape of the logits as given.
+    pub shape: Vec<usize>,
+}
+
+impl Outputs<'_> {
+    /// The class of each row.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if there are none.
+    pub fn labels(&self) -> Result<&[usize]> {
+        self.labels.ok_or_else(|| Error::Conflict {
+            what: "the loss reads labels, but the signals have none".into(),
+            remedy: "add them with Signals::labels",
+        })
+    }
+
+    /// The factor of a class.
+    pub fn class_weight(&self, class: usize) -> f64 {
+        self.class_weights.map_or(1.0, |weights| weights[class])
+    }
+
+    /// Sums losses row by row: `of_row(row, student, teacher, gradient)` returns a row's loss and sets its gradient for the
+    /// student's logits. Both are weighted by sample and reduced.
+    pub fn reduce(
+        &self,
+        reduction: Reduction,
+        mut of_row: impl FnMut(usize, &[f64], &[f64], &mut [f64]) -> f64,
+    ) -> Loss {
+        let (rows, classes) = self.student.dim();
+        let mut gradient = vec![0.0; rows * classes];
+        let share = 1.0 / reduction.divisor(self);
+        let mut value = 0.0;
+        for (row, slopes) in gradient.chunks_mut(classes).enumerate() {
+            let weight = share * self.sample_weights.map_or(1.0, |weights| weights[row]);
+            let [student, teacher] =
+                [&self.student, &self.teacher].map(|logits| &slice(logits)[row * classes..][..classes]);
+            value += weight * of_row(row, student, teacher, slopes);
+            slopes.iter_mut().for_each(|slope| *slope *= weight);
+        }
+        let gradient = ArrayD::from_shape_vec(self.shape.clone(), gradient).expect("as many elements");
+        Loss::new(value, gradient)
+    }
+}
+
+fn slice(rows: &Array2<f64>) -> &[f64] {
+    rows.as_slice().expect("made row-major")
+}
+
+fn expect_len(what: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Shape { what, expected: vec![expected], found: vec![found] })
+}
+
+fn sound<'a>(what: &'static str, array: ArrayViewD<'a, f64>) -> Result<ArrayViewD<'a, f64>> {
+    if array.is_empty() {
+        return Err(Error::Empty { what });
+    }
+    match array.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        Some((index, value)) => Err(Error::NotFinite { what, index, value: *value }),
+        None => Ok(array),
+    }
+}

@@ -1,0 +1,141 @@
+//! Soft targets: the teacher's whole distribution, softened.
+
+use super::{
+    Distiller, Loss, Reduction, Schedule, Signals,
+    settings::positive,
+    softmax::{log_softmax, softmax_backward},
+};
+use crate::error::{Error, Result};
+
+/// Knowledge distillation (Hinton, Vinyals, Dean 2015): the Kullback-Leibler divergence of softened outputs,
+///
+/// `T² / N · Σ p_t log(p_t / p_s)`, `p = softmax(z / T)` over classes, `N` as the [`Reduction`] says (the batch).
+///
+/// Its gradient for the student's logits is `T / N · (p_s - p_t)`: the factor T² keeps it as large at any temperature. With
+/// T → ∞ the loss becomes half the mean squared difference of the centred logits, over the classes.
+///
+/// | setting | default | range |
+/// |---|---|---|
+/// | `temperature` T | | above 0; a number or a [`Schedule`] |
+/// | `divergence` | [`Divergence::Forward`] | |
+/// | `without_t2`: leaves the factor T² out | with it | |
+/// | `reduction` | [`Reduction::BatchMean`] | |
+///
+/// Reads sample and class weights; a class's weight multiplies its term of the sum.
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::{Distiller, Signals, distill::Divergence};
+///
+/// let (student, teacher) = (array![[1.0, 2.0, 3.0]], array![[1.0, 2.0, 4.0]]);
+/// let signals = Signals::new(&student, &teacher);
+/// assert!((Distiller::soft_targets(4.0).apply(&signals)?.value - 0.1241053348).abs() < 1e-9);
+/// let reverse = Distiller::soft_targets(1.0).divergence(Divergence::Reverse); // as MiniLLM
+/// assert!(reverse.apply(&signals)?.value > 0.08);
+/// # Ok::<(), tersor::Error>(())
+/// ```
+///
+/// # Errors
+/// [`apply`](Distiller::apply) gives [`Error::Setting`] for a temperature that is not above 0, and those of
+/// [`Signals::outputs`].
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct SoftTargets {
+    temperature: Schedule,
+    divergence: Divergence,
+    t2: bool,
+    reduction: Reduction,
+}
+
+/// How far the student's distribution `p_s` is from the teacher's `p_t`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Divergence {
+    /// `KL(p_t ‖ p_s)`: the student covers all that the teacher does.
+    #[default]
+    Forward,
+    /// `KL(p_s ‖ p_t)`: the student stays where the teacher is sure (MiniLLM, Gu et al. 2023).
+    Reverse,
+    /// `β KL(p_t ‖ m) + (1 - β) KL(p_s ‖ m)`, `m = β p_t + (1 - β) p_s`: with β = 0.5 the Jensen-Shannon divergence (GKD,
+    /// Agarwal et al. 2023).
+    JensenShannon {
+        /// The share β of the teacher in `m`, 0 to 1; at both ends the loss is 0.
+        beta: f64,
+    },
+}
+
+impl SoftTargets {
+    /// Softens by this temperature.
+    pub fn new(temperature: impl Into<Schedule>) -> SoftTargets {
+        let (divergence, reduction) = (Divergence::default(), Reduction::default());
+        SoftTargets { temperature: temperature.into(), divergence, t2: true, reduction }
+    }
+
+    /// Sets the divergence.
+    pub fn divergence(self, divergence: Divergence) -> SoftTargets {
+        SoftTargets { divergence, ..self }
+    }
+
+    /// Leaves the factor T² out: the gradient then shrinks as 1/T.
+    pub fn without_t2(self) -> SoftTargets {
+        SoftTargets { t2: false, ..self }
+    }
+
+    /// Sets what the sum is divided by.
+    pub fn reduction(self, reduction: Reduction) -> SoftTargets {
+        SoftTargets { reduction, ..self }
+    }
+}
+
+impl Distiller for SoftTargets {
+    fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
+        self.temperature.check("temperature", positive)?;
+        if let Divergence::JensenShannon { beta } = self.divergence
+            && !(0.0..=1.0).contains(&beta)
+        {
+            return Err(Error::Setting { setting: "beta", value: beta, bound: "between 0 and 1" });
+        }
+        let outputs = signals.outputs()?;
+        let temperature = self.temperature.at(signals.at());
+        let factor = if self.t2 { temperature * temperature } else { 1.0 };
+        let loss = outputs.reduce(self.reduction, |_, student, teacher, gradient| {
+            let [s, t] = [student, teacher].map(|logits| log_softmax(logits, temperature));
+            let p: Vec<f64> = s.iter().map(|s| s.exp()).collect();
+            let weight = |class: usize| outputs.class_weight(class);
+            // The gradient for p_s first, of which softmax_backward takes what does not change the sum out again.
+            match self.divergence {
+                Divergence::Forward => {
+                    let sum: f64 = t.iter().enumerate().map(|(class, t)| weight(class) * t.exp()).sum();
+                    for (class, gradient) in gradient.iter_mut().enumerate() {
+                        *gradient = (p[class] * sum - weight(class) * t[class].exp()) / temperature;
+                    }
+                    s.iter().zip(&t).enumerate().map(|(class, (s, t))| weight(class) * t.exp() * (t - s)).sum()
+                }
+                Divergence::Reverse => {
+                    softmax_backward(&p, |class| weight(class) * (s[class] - t[class] + 1.0), temperature, gradient);
+                    s.iter().zip(&t).enumerate().map(|(class, (s, t))| weight(class) * s.exp() * (s - t)).sum()
+                }
+                Divergence::JensenShannon { beta } => {
+                    // log m, from the larger of its two parts.
+                    let m: Vec<f64> = s.iter().zip(&t).map(|(s, t)| log_mix(1.0 - beta, *s, beta, *t)).collect();
+                    let slope = |class: usize| weight(class) * (1.0 - beta) * (s[class] - m[class]);
+                    softmax_backward(&p, slope, temperature, gradient);
+                    let classes = s.iter().zip(&t).zip(&m).enumerate();
+                    classes
+                        .map(|(class, ((s, t), m))| {
+                            weight(class) * (beta * t.exp() * (t - m) + (1.0 - beta) * s.exp() * (s - m))
+                        })
+                        .sum()
+                }
+            }
+        });
+        Ok(loss.scaled(factor))
+    }
+}
+
+/// `log(a eˣ + b eʸ)` of shares a and b.
+fn log_mix(a: f64, x: f64, b: f64, y: f64) -> f64 {
+    let (x, y) = (a.ln() + x, b.ln() + y);
+    let (more, less) = (x.max(y), x.min(y));
+    more + (less - more).exp().ln_1p()
+}

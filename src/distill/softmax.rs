@@ -1,0 +1,22 @@
+//! Softmax of a row, in log space: finite for any finite logits.
+
+/// `log softmax(logits / temperature)`.
+pub(super) fn log_softmax(logits: &[f64], temperature: f64) -> Vec<f64> {
+    let largest = logits.iter().fold(f64::NEG_INFINITY, |largest, z| largest.max(*z));
+    let shifted = logits.iter().map(|z| (z - largest) / temperature);
+    let sum: f64 = shifted.clone().map(f64::exp).sum();
+    shifted.map(|z| z - sum.ln()).collect()
+}
+
+/// `softmax(logits / temperature)`.
+pub(super) fn softmax(logits: &[f64], temperature: f64) -> Vec<f64> {
+    log_softmax(logits, temperature).into_iter().map(f64::exp).collect()
+}
+
+/// The gradient for the logits, given that for their softmax `p` at this temperature: `p (g - Σ p g) / T`.
+pub(super) fn softmax_backward(p: &[f64], gradient: impl Fn(usize) -> f64, temperature: f64, out: &mut [f64]) {
+    let mean: f64 = p.iter().enumerate().map(|(class, p)| p * gradient(class)).sum();
+    for (class, (out, p)) in out.iter_mut().zip(p).enumerate() {
+        *out += p * (gradient(class) - mean) / temperature;
+    }
+}

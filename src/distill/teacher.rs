@@ -1,0 +1,143 @@
+//! Whom a student learns from.
+
+use std::fmt::Debug;
+
+use ndarray::{ArrayBase, ArrayD, ArrayViewD, Axis, Dimension};
+
+use crate::{
+    error::{Error, Result},
+    nn::{Data, Mode, Network, Trace},
+};
+
+/// Whom a student learns from: a [`Network`], or what one said before ([`Recorded`]). One of your own, a model that another
+/// engine runs say, is used in the same way.
+pub trait Teacher: Debug {
+    /// What the teacher makes of some samples of the data set: its outputs, and its layers' if `layers`.
+    ///
+    /// # Errors
+    /// What goes wrong.
+    fn answer(&self, batch: &Batch<'_>, layers: bool) -> Result<Answer>;
+
+    /// Whether this teacher can speak of these data, asked before the first step.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn check(&self, data: &Data) -> Result<()> {
+        let _ = data;
+        Ok(())
+    }
+}
+
+/// Samples of a data set.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    /// Their positions in the data set.
+    pub samples: &'a [usize],
+    /// Their inputs, row-major, in the same order.
+    pub inputs: ArrayViewD<'a, f32>,
+}
+
+/// What a teacher makes of a batch.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The outputs.
+    Outputs(ArrayD<f32>),
+    /// The outputs of every layer.
+    Layers(Trace),
+}
+
+impl Answer {
+    /// The outputs.
+    pub fn outputs(&self) -> ArrayViewD<'_, f32> {
+        match self {
+            Answer::Outputs(outputs) => outputs.view(),
+            Answer::Layers(trace) => trace.output(),
+        }
+    }
+
+    /// The outputs of a layer.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`]; [`Error::Conflict`] for a teacher of whom only the outputs are known.
+    pub fn output_of(&self, layer: &str) -> Result<ArrayViewD<'_, f32>> {
+        match self {
+            Answer::Layers(trace) => trace.output_of(layer),
+            Answer::Outputs(_) => Err(Error::Conflict {
+                what: format!("the term at the teacher's layer `{layer}`, but only the teacher's outputs are known"),
+                remedy: "give the network itself as teacher, or keep to terms on outputs",
+            }),
+        }
+    }
+}
+
+impl Teacher for Network {
+    fn answer(&self, batch: &Batch<'_>, layers: bool) -> Result<Answer> {
+        if layers {
+            return self.trace(&batch.inputs, Mode::Evaluation).map(Answer::Layers);
+        }
+        self.forward(&batch.inputs).map(Answer::Outputs)
+    }
+
+    fn check(&self, data: &Data) -> Result<()> {
+        self.output_shape(data.inputs().shape()).map(|_| ())
+    }
+}
+
+/// Outputs that a teacher gave before, one for each sample of a data set: no teacher is needed any more.
+///
+/// ```
+/// use ndarray::array;
+/// use tersor::distill::Recorded;
+///
+/// let teacher = Recorded::new(array![[2.0, -1.0], [0.5, 3.0]])?; // logits of two samples
+/// # Ok::<(), tersor::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    outputs: ArrayD<f32>,
+}
+
+impl Recorded {
+    /// Outputs (samples, ..) in the order of the data set.
+    ///
+    /// # Errors
+    /// [`Error::Rank`] for fewer than two axes, [`Error::Empty`], [`Error::NotFinite`].
+    pub fn new<S, D>(outputs: ArrayBase<S, D>) -> Result<Recorded>
+    where
+        S: ndarray::Data<Elem = f32>,
+        D: Dimension,
+    {
+        let outputs = outputs.into_owned().into_dyn();
+        let what = "the teacher's outputs";
+        if outputs.ndim() < 2 {
+            return Err(Error::Rank { what, expected: "2 or more", found: outputs.shape().to_vec() });
+        }
+        if outputs.is_empty() {
+            return Err(Error::Empty { what });
+        }
+        match outputs.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            Some((index, value)) => Err(Error::NotFinite { what, index, value: f64::from(*value) }),
+            None => Ok(Recorded { outputs }),
+        }
+    }
+}
+
+impl Teacher for Recorded {
+    fn answer(&self, batch: &Batch<'_>, _: bool) -> Result<Answer> {
+        let known = self.outputs.len_of(Axis(0));
+        if let Some(sample) = batch.samples.iter().find(|sample| **sample >= known) {
+            let bound = "below the number of samples that the teacher's outputs are of";
+            return Err(Error::Setting { setting: "sample", value: *sample as f64, bound });
+        }
+        Ok(Answer::Outputs(self.outputs.select(Axis(0), batch.samples)))
+    }
+
+    fn check(&self, data: &Data) -> Result<()> {
+        if self.outputs.len_of(Axis(0)) == data.len() {
+            return Ok(());
+        }
+        let mut expected = self.outputs.shape().to_vec();
+        expected[0] = data.len();
+        Err(Error::Shape { what: "the teacher's outputs", expected, found: self.outputs.shape().to_vec() })
+    }
+}
