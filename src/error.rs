@@ -146,6 +146,14 @@ pub enum Error {
         /// What is wrong there.
         source: Box<Error>,
     },
+    /// Something wrong with a term of a distillation.
+    #[error("the term {term}: {source}")]
+    Term {
+        /// Where the term is, as text (`of soft targets at the outputs`).
+        term: String,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// An instruction set that does not exist or that this machine lacks.
     #[error(
         "TERSOR_ISA = `{name}`, but this machine has {}; name one of these or unset the variable",

@@ -89,7 +89,7 @@ pub mod report;
 pub mod sealed;
 pub mod tensor;
 
-pub use distill::{Distiller, Signals};
+pub use distill::{Distillation, Distiller, Signals};
 pub use error::{Error, Result};
 pub use kernels::isa::Isa;
 pub use packed::PackedWeights;

@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 ];
 
 /// Names that the crate root re-exports, and the rooms they live in.
-const REEXPORTS: [(&str, &str); 15] = [
+const REEXPORTS: [(&str, &str); 16] = [
     ("Error", "error"),
     ("Result", "error"),
     ("Isa", "kernels"),
@@ -40,6 +40,7 @@ const REEXPORTS: [(&str, &str); 15] = [
     ("Recipe", "recipe"),
     ("Channels", "removal"),
     ("Report", "report"),
+    ("Distillation", "distill"),
     ("Distiller", "distill"),
     ("Signals", "distill"),
 ];

@@ -3,26 +3,35 @@
 //! A [`Distiller`] takes arrays and gives a value and gradients: it works with any framework. [`Distillation`] trains a
 //! network of [`nn`](crate::nn) by several of them.
 
+mod distillation;
 mod logits;
 mod loss;
+mod mutual;
+mod objective;
 mod reduction;
+mod report;
 mod schedule;
 mod settings;
 mod signals;
 mod soft_targets;
 mod softmax;
 mod teacher;
+mod term;
 
 use std::fmt::Debug;
 
+pub use distillation::Distillation;
 pub use logits::Logits;
 pub use loss::Loss;
+pub use mutual::Mutual;
 use ndarray::ArrayD;
 pub use reduction::Reduction;
+pub use report::{Distilled, Part};
 pub use schedule::Schedule;
 pub use signals::{Outputs, Signals};
 pub use soft_targets::{Divergence, SoftTargets};
 pub use teacher::{Answer, Batch, Recorded, Teacher};
+pub use term::At;
 
 use crate::{error::Result, sealed::Is};
 

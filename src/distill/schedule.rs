@@ -69,6 +69,11 @@ impl Schedule {
         }
     }
 
+    /// Whether it is ever above 0.
+    pub(super) fn ever_positive(&self) -> bool {
+        self.from > 0.0 || self.to > 0.0
+    }
+
     /// Both ends hold to a check, as then does all between; the window lies in the training.
     pub(super) fn check(&self, setting: &'static str, check: fn(&'static str, f64) -> Result<()>) -> Result<()> {
         check(setting, self.from)?;

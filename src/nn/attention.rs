@@ -3,6 +3,7 @@
 use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayViewD, Data, Dimension};
 
 use super::{
+    inner::Inner,
     layer::{Backward, OwnArray, OwnArrayMut, foreign_trace},
     linear::Linear,
     scaled_dot_product::{ScaledDotProduct, expect_sequences},
@@ -292,6 +293,7 @@ impl Attention {
         x: ArrayViewD<'_, f32>,
         Projections(saved): &Projections,
         dy: ArrayD<f32>,
+        inner: &Inner<'_>,
         wants_input: bool,
     ) -> Result<Backward> {
         let shape = [x.shape()[0], x.shape()[1], self.product().inner()];
@@ -300,7 +302,10 @@ impl Attention {
         }
         let [q, k, v, heads] = saved.each_ref().map(|saved| saved.view());
         let (dheads, of_output) = self.output().backward(heads, dy, true);
-        let slopes = self.product().backward([q, k, v], dheads.ok_or_else(foreign_trace)?.view());
+        let mut slopes = self.product().backward([q, k, v], dheads.ok_or_else(foreign_trace)?.view());
+        for (part, slope) in Attention::PARTS.iter().zip(&mut slopes) {
+            inner.add_to(part, slope);
+        }
         let (mut dx, mut parameters): (Option<ArrayD<f32>>, _) = (None, Vec::new());
         for (part, slope) in self.parts.iter().zip(slopes) {
             let (own, of_part) = part.backward(x.view(), slope, wants_input);

@@ -40,7 +40,7 @@ pub trait Callback: Debug {
     /// Before the first of `steps` steps.
     ///
     /// # Errors
-    /// What does not fit; the training then ends before its first step.
+    /// What does not fit; the training then ends before its first step, and the network is what it was before `start`.
     fn start(&mut self, network: &mut Network, steps: usize) -> Result<()> {
         let _ = (network, steps);
         Ok(())
@@ -82,6 +82,29 @@ pub trait Callback: Debug {
 
 /// Takes no part.
 impl Callback for () {}
+
+impl<C: Callback + ?Sized> Callback for &mut C {
+    fn start(&mut self, network: &mut Network, steps: usize) -> Result<()> {
+        (**self).start(network, steps)
+    }
+
+    fn before_step(
+        &mut self,
+        at: &Progress,
+        network: &mut Network,
+        gradients: &mut [(String, ArrayD<f32>)],
+    ) -> Result<()> {
+        (**self).before_step(at, network, gradients)
+    }
+
+    fn after_step(&mut self, at: &Progress, network: &mut Network) -> Result<()> {
+        (**self).after_step(at, network)
+    }
+
+    fn finish(&mut self, network: &mut Network) -> Result<()> {
+        (**self).finish(network)
+    }
+}
 
 /// Each in turn.
 impl Callback for [&mut dyn Callback] {

@@ -20,6 +20,8 @@ pub enum Targets {
     Classes(Vec<usize>),
     /// A whole output for each sample: (batch, ..).
     Values(ArrayD<f32>),
+    /// Nothing: a teacher answers.
+    Unlabelled,
 }
 
 /// A data set, or a batch of one: inputs (samples, ..) and a target for each.
@@ -83,6 +85,19 @@ impl Data {
         Data::new(inputs, Targets::Values(targets), shape)
     }
 
+    /// Inputs alone, for a [`Distillation`](crate::Distillation) without hard labels.
+    ///
+    /// # Errors
+    /// As [`Data::classes`], for the inputs.
+    pub fn unlabelled<S, D>(inputs: ArrayBase<S, D>) -> Result<Data>
+    where
+        S: ndarray::Data<Elem = f32>,
+        D: Dimension,
+    {
+        let samples = inputs.shape().first().copied().unwrap_or(0);
+        Data::new(inputs, Targets::Unlabelled, vec![samples])
+    }
+
     fn new<S, D>(inputs: ArrayBase<S, D>, targets: Targets, targets_shape: Vec<usize>) -> Result<Data>
     where
         S: ndarray::Data<Elem = f32>,
@@ -136,6 +151,7 @@ impl Data {
         let targets = match &self.targets {
             Targets::Classes(labels) => Targets::Classes(samples.iter().map(|sample| labels[*sample]).collect()),
             Targets::Values(values) => Targets::Values(row_major(values.select(Axis(0), samples))),
+            Targets::Unlabelled => Targets::Unlabelled,
         };
         Data { inputs: row_major(self.inputs.select(Axis(0), samples)), targets }
     }
@@ -145,11 +161,24 @@ impl Data {
     /// # Errors
     /// [`Error::Setting`] for a batch size of 0.
     pub fn shuffled_batches(&self, batch_size: usize, seed: u64) -> Result<impl Iterator<Item = Data>> {
+        Ok(self.numbered_batches(batch_size, seed)?.map(|(_, batch)| batch))
+    }
+
+    /// [`Data::shuffled_batches`], with the positions of the samples.
+    pub(super) fn numbered_batches(
+        &self,
+        batch_size: usize,
+        seed: u64,
+    ) -> Result<impl Iterator<Item = (Vec<usize>, Data)>> {
         at_least_one("batch_size", batch_size)?;
         let mut order: Vec<usize> = (0..self.len()).collect();
         Random::new(seed).shuffle(&mut order);
         let starts = (0..self.len()).step_by(batch_size);
-        Ok(starts.map(move |start| self.gather(&order[start..self.len().min(start.saturating_add(batch_size))])))
+        Ok(starts.map(move |start| {
+            let samples = order[start..self.len().min(start.saturating_add(batch_size))].to_vec();
+            let batch = self.gather(&samples);
+            (samples, batch)
+        }))
     }
 }
 
@@ -203,7 +232,7 @@ pub(super) fn expect_labels(labels: &[usize], classes: usize) -> Result<()> {
 /// The error for data whose targets are values where classes are needed.
 pub(super) fn no_classes() -> Error {
     Error::Conflict {
-        what: "the targets are values, but class labels are needed".into(),
+        what: "the data have no class labels, but these are needed".into(),
         remedy: "make the data with Data::classes, or train with MeanSquaredError",
     }
 }

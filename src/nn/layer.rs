@@ -9,6 +9,7 @@ use super::{
     conv2d::Conv2d,
     dense::{array, map, slice, zip_mut},
     dropout::Dropout,
+    inner::Inner,
     layer_norm::LayerNorm,
     linear::Linear,
     pool::{self, AvgPool2d, MaxPool2d},
@@ -176,18 +177,20 @@ impl Layer {
         }
     }
 
-    /// The gradients, given a pass's input and output, whose shapes were checked, and the output's gradient.
+    /// The gradients, given a pass's input and output, whose shapes were checked, the output's gradient, and those for what
+    /// is within.
     pub(super) fn backward(
         &self,
         (x, y): (ArrayViewD<'_, f32>, ArrayViewD<'_, f32>),
         saved: &Saved,
         dy: ArrayD<f32>,
+        inner: &Inner<'_>,
         wants_input: bool,
     ) -> Result<Backward> {
         let dx = match self {
             Layer::Linear(linear) => return Ok(linear.backward(x, dy, wants_input)),
             Layer::Attention(attention) => match saved {
-                Saved::Projections(projections) => return attention.backward(x, projections, dy, wants_input),
+                Saved::Projections(projections) => return attention.backward(x, projections, dy, inner, wants_input),
                 _ => return Err(foreign_trace()),
             },
             Layer::Conv2d(conv) => return Ok(conv.backward(x, dy, wants_input)),
@@ -197,7 +200,7 @@ impl Layer {
                 return Ok(norm.backward(x, batch, dy, wants_input));
             }
             Layer::Residual(residual) => match saved {
-                Saved::Branch(trace) => return residual.backward(trace, dy, wants_input),
+                Saved::Branch(trace) => return residual.backward(trace, dy, inner, wants_input),
                 _ => return Err(foreign_trace()),
             },
             Layer::MaxPool2d(pool) => pool.backward(x, dy),

@@ -182,8 +182,8 @@ impl Loss for MeanSquaredError {
 fn values(targets: &Targets) -> Result<ArrayViewD<'_, f32>> {
     match targets {
         Targets::Values(values) => Ok(values.view()),
-        Targets::Classes(_) => Err(Error::Conflict {
-            what: "the targets are class labels, but values are needed".into(),
+        Targets::Classes(_) | Targets::Unlabelled => Err(Error::Conflict {
+            what: "the targets are not values, but values are needed".into(),
             remedy: "make the data with Data::values, or train with CrossEntropy",
         }),
     }

@@ -7,6 +7,7 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 use super::{
     Builder,
     dense::row_major,
+    inner::Inner,
     known::Known,
     layer::{Backward, Layer, foreign_trace},
     shape::{expect_finite, expect_shape},
@@ -161,6 +162,42 @@ impl Network {
         Ok(Gradients { parameters, input: input.ok_or_else(foreign_trace)? })
     }
 
+    /// As [`Network::backward`], of a loss that reads the outputs of layers too: their gradients, by full name, are added
+    /// where the backward pass comes to them. `3.query`, `3.key` and `3.value` are what the attention `3` makes of its input.
+    ///
+    /// ```
+    /// use tersor::nn::{Mode, Network};
+    ///
+    /// let network = Network::builder(0).linear(3, 2).tanh().linear(2, 1).build()?;
+    /// let trace = network.trace(&ndarray::array![[0.1, 0.2, 0.3]], Mode::Evaluation)?;
+    /// let of_hidden = ("1".to_owned(), ndarray::array![[0.5, 0.0]].into_dyn());
+    /// let gradients = network.backward_with(&trace, &ndarray::array![[1.0]], &[of_hidden])?;
+    /// assert_eq!(gradients.parameters.len(), 4);
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Network::backward`]; [`Error::UnknownName`], and [`Error::Layer`] around [`Error::Shape`] for a gradient of
+    /// another shape than the layer's output.
+    pub fn backward_with<S, D>(
+        &self,
+        trace: &Trace,
+        gradient: &ArrayBase<S, D>,
+        of_layers: &[(String, ArrayD<f32>)],
+    ) -> Result<Gradients>
+    where
+        S: Data<Elem = f32>,
+        D: Dimension,
+    {
+        for (name, gradient) in of_layers {
+            let shape = expect_shape("gradient of the output", trace.output_of(name)?.shape(), gradient.shape());
+            shape.map_err(|error| error.in_layer(name))?;
+        }
+        let gradient = gradient.to_owned().into_dyn();
+        let (input, parameters) = self.propagate_with(trace, gradient, &Inner::new(of_layers), true)?;
+        Ok(Gradients { parameters, input: input.ok_or_else(foreign_trace)? })
+    }
+
     /// Takes the running statistics of a training trace into the network's batch normalizations.
     ///
     /// # Errors
@@ -199,6 +236,17 @@ impl Network {
 
     /// As [`Network::backward`], with the input's gradient only if wanted: it costs as much as the first layer's own.
     pub(super) fn propagate(&self, trace: &Trace, gradient: ArrayD<f32>, wants_input: bool) -> Result<Backward> {
+        self.propagate_with(trace, gradient, &Inner::default(), wants_input)
+    }
+
+    /// As [`Network::propagate`], with gradients, of the right shapes, that enter on the way.
+    pub(super) fn propagate_with(
+        &self,
+        trace: &Trace,
+        gradient: ArrayD<f32>,
+        inner: &Inner<'_>,
+        wants_input: bool,
+    ) -> Result<Backward> {
         self.expect_own(trace)?;
         expect_shape("gradient of the output", trace.output().shape(), gradient.shape())?;
         let learns = |layer: &Layer| matches!(layer, Layer::Residual(_)) || !layer.arrays().is_empty();
@@ -208,8 +256,10 @@ impl Network {
         for index in (first.unwrap_or(self.layers.len())..self.layers.len()).rev() {
             let ((name, layer), step) = (&self.layers[index], &trace.steps[index]);
             let pass = (trace.input_of_step(index), step.output.view());
-            let dy = gradient.take().ok_or_else(foreign_trace)?;
-            let (dx, own) = layer.backward(pass, &step.saved, dy, wants_input || Some(index) > first)?;
+            let mut dy = gradient.take().ok_or_else(foreign_trace)?;
+            inner.add_to(name, &mut dy);
+            let inner = inner.within(name);
+            let (dx, own) = layer.backward(pass, &step.saved, dy, &inner, wants_input || Some(index) > first)?;
             found.extend(own.into_iter().rev().map(|(own, values)| (format!("{name}.{own}"), values)));
             gradient = dx;
         }

@@ -4,6 +4,7 @@ use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
     Network,
+    inner::Inner,
     layer::Backward,
     shape::expect_shape,
     trace::{Mode, Trace},
@@ -56,9 +57,15 @@ impl Residual {
     }
 
     /// `dx = dy + branch'(dy)`.
-    pub(super) fn backward(&self, trace: &Trace, dy: ArrayD<f32>, wants_input: bool) -> Result<Backward> {
+    pub(super) fn backward(
+        &self,
+        trace: &Trace,
+        dy: ArrayD<f32>,
+        inner: &Inner<'_>,
+        wants_input: bool,
+    ) -> Result<Backward> {
         let through = wants_input.then(|| dy.clone());
-        let (dx, parameters) = self.branch.propagate(trace, dy, wants_input)?;
+        let (dx, parameters) = self.branch.propagate_with(trace, dy, inner, wants_input)?;
         Ok((through.zip(dx).map(|(through, dx)| through + dx), parameters))
     }
 }

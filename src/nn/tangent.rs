@@ -7,6 +7,7 @@ use super::{
     Linear, Network, activation as act,
     activation::GeluForm,
     dense::{slice, zip_mut},
+    inner::Inner,
     layer::{Backward, Layer, foreign_trace},
     softmax,
     trace::{Saved, Trace},
@@ -79,7 +80,7 @@ impl Network {
                 _ => {
                     let dots = (tangent.input_of_step(index), output_dot.view());
                     let (dx_dot, own) = layer.backward_tangent(dot, (x.view(), y.view()), dots, (&dy, dy_dot))?;
-                    let (dx, _) = layer.backward((x, y), &step.saved, dy, true)?;
+                    let (dx, _) = layer.backward((x, y), &step.saved, dy, &Inner::default(), true)?;
                     (dy, dy_dot) = (dx.ok_or_else(foreign_trace)?, dx_dot.ok_or_else(foreign_trace)?);
                     own
                 }
@@ -134,12 +135,13 @@ impl Layer {
         (x_dot, y_dot): (ArrayViewD<'_, f32>, ArrayViewD<'_, f32>),
         (dy, dy_dot): (&ArrayD<f32>, ArrayD<f32>),
     ) -> Result<Backward> {
-        let plainly = |dy_dot: ArrayD<f32>| self.backward((x.view(), y.view()), &Saved::Nothing, dy_dot, true);
+        let plainly =
+            |dy_dot: ArrayD<f32>| self.backward((x.view(), y.view()), &Saved::Nothing, dy_dot, &Inner::default(), true);
         let dx_dot = match (self, dot) {
             (Layer::Linear(_) | Layer::Conv2d(_) | Layer::BatchNorm2d(_), _) => {
                 let zero = ArrayD::zeros(x.raw_dim());
                 let at = |layer: &Layer, x: ArrayViewD<'_, f32>| {
-                    layer.backward((x, y.view()), &Saved::Nothing, dy.clone(), true)
+                    layer.backward((x, y.view()), &Saved::Nothing, dy.clone(), &Inner::default(), true)
                 };
                 let (dx, mut parameters) = plainly(dy_dot)?;
                 let (dx_of_dot, _) = at(dot, x.view())?;

@@ -2,8 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use super::{Callback, CrossEntropy, Data, Loss, Mode, Network, Optimizer, Schedule, shape::at_least_one};
-use crate::{Error, Result, random::derive};
+use super::{
+    Callback, CrossEntropy, Data, Loss, Network, Optimizer, Schedule,
+    descent::{Batch, Moment, Objective, Pass, Slopes, Trainee},
+};
+use crate::Result;
 
 /// A training: batches in a new random order every epoch, the loss's gradient, a step of the optimizer.
 ///
@@ -41,11 +44,11 @@ use crate::{Error, Result, random::derive};
 #[derive(Debug)]
 #[must_use]
 pub struct Training {
-    epochs: usize,
-    batch_size: usize,
-    seed: u64,
+    pub(super) epochs: usize,
+    pub(super) batch_size: usize,
+    pub(super) seed: u64,
     loss: Box<dyn Loss>,
-    schedule: Schedule,
+    pub(super) schedule: Schedule,
 }
 
 /// Where a training stands, after a step.
@@ -148,52 +151,20 @@ impl Training {
         callback: &mut C,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<History> {
-        at_least_one("epochs", self.epochs)?;
-        at_least_one("batch_size", self.batch_size)?;
-        self.schedule.check()?;
-        self.loss.check(&network.output_shape(data.inputs.shape())?, &data.targets)?;
+        let mut objective = Plain(self.loss.as_ref());
+        let mut trainee = [Trainee { network, optimizer, callback: &mut { callback } }];
+        let history = self.descend(&mut trainee, data, &mut objective, progress)?;
+        Ok(history.into_iter().next().expect("one for each trainee"))
+    }
 
-        let batches = data.len().div_ceil(self.batch_size);
-        let total = self.epochs.saturating_mul(batches);
-        callback.start(network, total)?;
-        let mut sound = Snapshot::default();
-        let mut losses = Vec::new();
-        let mut done = 0;
-        for epoch in 0..self.epochs {
-            let learning_rate = self.schedule.learning_rate(optimizer.learning_rate(), epoch);
-            let mut sum = 0.0;
-            let order = derive(self.seed, epoch.wrapping_mul(2));
-            let dropout = derive(self.seed, epoch.wrapping_mul(2).wrapping_add(1));
-            for (batch, Data { inputs, targets }) in data.shuffled_batches(self.batch_size, order)?.enumerate() {
-                let samples = inputs.shape()[0];
-                let trace = network.run(inputs, Mode::Training { seed: derive(dropout, batch) })?;
-                let (loss, gradient) = self.loss.evaluate(trace.output(), &targets)?;
-                if !loss.is_finite() {
-                    sound.restore(network);
-                    return Err(Error::Diverged { loss, epoch });
-                }
-                sound.take(network);
-                let at = Progress { epoch, epochs: self.epochs, batch, batches, loss, learning_rate };
-                let (_, mut gradients) = network.propagate(&trace, gradient, false)?;
-                callback.before_step(&at, network, &mut gradients)?;
-                network.update(optimizer, learning_rate, &gradients)?;
-                network.update_statistics(&trace)?;
-                callback.after_step(&at, network)?;
-                done += 1;
-                sum += loss * samples as f64;
-                if progress(&at).is_break() {
-                    return Err(Error::Cancelled { done, total });
-                }
-            }
-            losses.push(sum / data.len() as f64);
-        }
-        // No forward pass follows the last step, so its result is looked at directly.
-        if network.state().iter().any(|(_, array)| array.iter().any(|value| !value.is_finite())) {
-            sound.restore(network);
-            return Err(Error::Diverged { loss: f64::NAN, epoch: self.epochs - 1 });
-        }
-        callback.finish(network)?;
-        Ok(History { losses })
+    /// What the order of samples is drawn from.
+    pub(crate) fn own_seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The loss.
+    pub(crate) fn own_loss(&self) -> &dyn Loss {
+        self.loss.as_ref()
     }
 }
 
@@ -209,23 +180,23 @@ impl Progress {
     }
 }
 
-/// A copy of a network's state, in memory that is used again.
-#[derive(Default)]
-struct Snapshot(Vec<f32>);
+/// The loss of the outputs alone.
+#[derive(Debug)]
+struct Plain<'a>(&'a dyn Loss);
 
-impl Snapshot {
-    fn take(&mut self, network: &Network) {
-        self.0.clear();
-        network.state().iter().for_each(|(_, array)| self.0.extend(array.iter()));
+impl Objective for Plain<'_> {
+    fn check(&mut self, networks: &[&Network], data: &Data) -> Result<()> {
+        networks
+            .iter()
+            .try_for_each(|network| self.0.check(&network.output_shape(data.inputs().shape())?, data.targets()))
     }
 
-    /// Does nothing if none was taken.
-    fn restore(&self, network: &mut Network) {
-        let mut values = self.0.iter();
-        for (_, _, mut array) in network.arrays_mut() {
-            array.iter_mut().zip(values.by_ref()).for_each(|(to, from)| *to = *from);
-        }
-        network.apply_masks(); // which may have come after the copy
+    fn evaluate(&mut self, passes: &[Pass<'_>], batch: &Batch, _: &Moment) -> Result<Vec<Slopes>> {
+        let of_pass = |pass: &Pass<'_>| {
+            let (loss, output) = self.0.evaluate(pass.trace.output(), &batch.targets)?;
+            Ok(Slopes { loss, output, layers: vec![] })
+        };
+        passes.iter().map(of_pass).collect()
     }
 }
 
@@ -234,7 +205,11 @@ mod tests {
     use ndarray::{Array1, Array2, Array4, ArrayD, ArrayViewD, ShapeBuilder, array, s};
 
     use super::*;
-    use crate::nn::{Adam, Builder, Conv2d, MeanSquaredError, Sgd, Targets, Update};
+    use crate::{
+        Error,
+        nn::{Adam, Builder, Conv2d, MeanSquaredError, Mode, Sgd, Targets, Update},
+        random::derive,
+    };
 
     fn silent(_: &Progress) -> ControlFlow<()> {
         ControlFlow::Continue(())

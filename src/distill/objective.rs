@@ -1,0 +1,245 @@
+//! What a distillation makes small, step by step.
+
+use ndarray::ArrayD;
+
+use super::{
+    Answer, Batch, Distillation, Loss, Signals,
+    report::{Distilled, Part},
+    settings::not_negative,
+    term::{Own, Term, narrow},
+};
+use crate::{
+    error::{Error, Result},
+    nn::{self, Data, History, Mode, Moment, Network, Objective, Optimizer, Pass, Slopes, Targets, Trace, Training},
+    random::derive,
+};
+
+/// How weights become factors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Balance {
+    /// They are factors.
+    Factors,
+    /// They are ratios of gradient norms, measured at every so many steps.
+    Norms { every: usize },
+}
+
+/// The labels and the terms of a distillation.
+#[derive(Debug)]
+pub(super) struct Together<'a> {
+    distillation: &'a Distillation<'a>,
+    training: &'a Training,
+    own: Vec<Own>,
+    /// Of each part, by what its weight is multiplied.
+    scales: Vec<f64>,
+    parts: Vec<Part>,
+    /// Of the epoch so far: the parts' losses summed over samples, and the samples.
+    sums: Vec<f64>,
+    samples: usize,
+    epoch: usize,
+}
+
+/// A part's loss and its gradients, not yet weighed.
+struct Share {
+    loss: f64,
+    output: Option<ArrayD<f32>>,
+    layers: Vec<(String, ArrayD<f32>)>,
+    own: Vec<ArrayD<f64>>,
+}
+
+impl<'a> Together<'a> {
+    pub(super) fn new(distillation: &'a Distillation<'a>, training: &'a Training) -> Together<'a> {
+        let names = std::iter::once("labels".to_owned()).chain(distillation.terms.iter().map(|term| term.name()));
+        let parts: Vec<_> = names.map(|name| Part { name, losses: vec![], factors: vec![] }).collect();
+        let (scales, sums) = (vec![1.0; parts.len()], vec![0.0; parts.len()]);
+        Together { distillation, training, own: vec![], scales, parts, sums, samples: 0, epoch: 0 }
+    }
+
+    pub(super) fn report(mut self, history: History) -> Distilled {
+        self.close_epoch(1.0);
+        if self.parts[0].factors.iter().all(|factor| *factor == 0.0) {
+            self.parts.remove(0);
+        }
+        Distilled { history, parts: self.parts }
+    }
+
+    /// The weights of all parts, the labels first.
+    fn weights(&self, share: f64) -> Vec<f64> {
+        let schedules = std::iter::once(&self.distillation.hard_labels);
+        schedules
+            .chain(self.distillation.terms.iter().map(|term| &term.weight))
+            .map(|weight| weight.at(share))
+            .collect()
+    }
+
+    fn close_epoch(&mut self, share: f64) {
+        let weights = self.weights(share);
+        for (index, part) in self.parts.iter_mut().enumerate() {
+            part.losses.push(self.sums[index] / self.samples.max(1) as f64);
+            part.factors.push(weights[index] * self.scales[index]);
+        }
+        self.sums.fill(0.0);
+        self.samples = 0;
+    }
+
+    fn answers(&self, batch: &Batch<'_>) -> Result<Vec<Answer>> {
+        let teachers = self.distillation.teachers.iter().enumerate();
+        teachers
+            .map(|(index, teacher)| {
+                let at_layers = |term: &Term| term.layers.is_some() && term.teacher == index;
+                teacher.answer(batch, self.distillation.terms.iter().any(at_layers))
+            })
+            .collect()
+    }
+
+    /// The parts of positive weight.
+    fn shares(
+        &self,
+        trace: &Trace,
+        targets: &Targets,
+        answers: &[Answer],
+        weights: &[f64],
+        progress: f64,
+    ) -> Result<Vec<Option<Share>>> {
+        let of_labels = || {
+            let (loss, output) = self.training.own_loss().evaluate(trace.output(), targets)?;
+            Ok(Share { loss, output: Some(output), layers: vec![], own: vec![] })
+        };
+        let of_term = |index: usize| {
+            let term = &self.distillation.terms[index];
+            let own = self.own[index].values();
+            let loss = self.term(index, trace, targets, answers, progress, &own).map_err(|error| term.fault(error))?;
+            let output = term.layers.is_none().then(|| narrow(&loss.gradient, 1.0));
+            Ok(Share { loss: loss.value, output, layers: term.by_layer(&loss, 1.0), own: loss.parameters })
+        };
+        let parts = weights.iter().enumerate();
+        parts
+            .map(|(index, weight)| match index.checked_sub(1) {
+                _ if *weight == 0.0 => Ok(None),
+                None => of_labels().map(Some),
+                Some(term) => of_term(term).map(Some),
+            })
+            .collect()
+    }
+
+    fn term(
+        &self,
+        index: usize,
+        trace: &Trace,
+        targets: &Targets,
+        answers: &[Answer],
+        progress: f64,
+        own: &[ArrayD<f64>],
+    ) -> Result<Loss> {
+        let term = &self.distillation.terms[index];
+        let pairs = term.pairs(trace, &answers[term.teacher])?;
+        let mut signals = Signals::new(&pairs[0][0], &pairs[0][1]).progress(progress).parameters(own);
+        if let Some([student, teacher]) = pairs.get(1) {
+            signals = signals.and(student, teacher);
+        }
+        if let Targets::Classes(labels) = targets {
+            signals = signals.labels(labels);
+        }
+        term.distiller.apply(&signals)
+    }
+
+    /// Scales the parts so that their weighted gradient norms are as the weights, by the first part's norm. A part without
+    /// gradient keeps its scale.
+    fn measure(&mut self, pass: &Pass<'_>, shares: &[Option<Share>]) -> Result<()> {
+        let mut first = None;
+        for (index, share) in shares.iter().enumerate() {
+            let Some(share) = share else { continue };
+            let output = share.output.clone().unwrap_or_else(|| ArrayD::zeros(pass.trace.output().shape()));
+            let gradients = pass.network.backward_with(pass.trace, &output, &share.layers)?.parameters;
+            let squares = gradients.iter().flat_map(|(_, gradient)| gradient).map(|g| f64::from(*g).powi(2));
+            let norm = squares.sum::<f64>().sqrt();
+            let first = *first.get_or_insert(norm);
+            if first > 0.0 && norm > 0.0 && (first / norm).is_finite() {
+                self.scales[index] = first / norm;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Objective for Together<'_> {
+    fn check(&mut self, networks: &[&Network], data: &Data) -> Result<()> {
+        let Distillation { teachers, terms, hard_labels, balance } = self.distillation;
+        hard_labels.check("the weight of hard_labels", not_negative)?;
+        if let Balance::Norms { every: 0 } = balance {
+            return Err(Error::Setting { setting: "every", value: 0.0, bound: "at least 1" });
+        }
+        if terms.is_empty() {
+            return Err(Error::Conflict {
+                what: "the distillation has no term".into(),
+                remedy: "add one with Distillation::term, or train without a teacher",
+            });
+        }
+        teachers.iter().try_for_each(|teacher| teacher.check(data))?;
+        let network = networks[0];
+        let output = network.output_shape(data.inputs().shape())?;
+        if hard_labels.ever_positive() {
+            self.training.own_loss().check(&output, data.targets())?;
+        }
+        // The first two samples show what does not fit, before any step.
+        let few: Vec<usize> = (0..data.len().min(2)).collect();
+        let batch = data.select(&few)?;
+        let trace = network.trace(batch.inputs(), Mode::Evaluation)?;
+        let answers = self.answers(&Batch { samples: &few, inputs: batch.inputs().view() })?;
+        for (index, term) in terms.iter().enumerate() {
+            let of_term = || {
+                term.weight.check("the weight of a term", not_negative)?;
+                let Some(answer) = answers.get(term.teacher) else {
+                    let bound = "the index of a teacher";
+                    return Err(Error::Setting { setting: "teacher", value: term.teacher as f64, bound });
+                };
+                let pairs = term.pairs(&trace, answer)?;
+                let [student, teacher] = pairs[0].each_ref().map(|array| array.shape());
+                let seed = derive(derive(self.training.own_seed(), usize::MAX), index);
+                let parameters = term.distiller.parameters(student, teacher, seed)?;
+                let own = Own::new(index, parameters);
+                self.term(index, &trace, batch.targets(), &answers, 0.0, &own.values())?;
+                Ok(own)
+            };
+            let own = of_term().map_err(|error| term.fault(error))?;
+            self.own.push(own);
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, passes: &[Pass<'_>], batch: &nn::Batch, at: &Moment) -> Result<Vec<Slopes>> {
+        if at.epoch > self.epoch {
+            self.close_epoch(at.share);
+            self.epoch = at.epoch;
+        }
+        let pass = &passes[0];
+        let weights = self.weights(at.share);
+        let answers = self.answers(&Batch { samples: &batch.samples, inputs: pass.trace.input() })?;
+        let shares = self.shares(pass.trace, &batch.targets, &answers, &weights, at.share)?;
+        if let Balance::Norms { every } = self.distillation.balance
+            && at.step.is_multiple_of(every)
+        {
+            self.measure(pass, &shares)?;
+        }
+        let (mut loss, mut output) = (0.0, ArrayD::zeros(pass.trace.output().shape()));
+        let mut layers = vec![];
+        for (index, share) in shares.into_iter().enumerate() {
+            let Some(share) = share else { continue };
+            let factor = weights[index] * self.scales[index];
+            loss += factor * share.loss;
+            self.sums[index] += share.loss * batch.samples.len() as f64;
+            if let Some(gradient) = share.output {
+                output.scaled_add(factor as f32, &gradient);
+            }
+            layers.extend(share.layers.into_iter().map(|(name, gradient)| (name, gradient * factor as f32)));
+            if let Some(term) = index.checked_sub(1) {
+                self.own[term].set_gradients(&share.own, factor);
+            }
+        }
+        self.samples += batch.samples.len();
+        Ok(vec![Slopes { loss, output, layers }])
+    }
+
+    fn step(&mut self, _: usize, optimizer: &mut dyn Optimizer, learning_rate: f64) -> Result<()> {
+        self.own.iter_mut().try_for_each(|own| own.step(optimizer, learning_rate))
+    }
+}
