@@ -1,0 +1,458 @@
+//! Trainings by a teacher: the same steps as by hand, whatever the teacher is; masks, chains, peers, bad input.
+
+use std::ops::ControlFlow;
+
+use ndarray::{Array2, ArrayD, Axis};
+use tersor::{
+    Distillation, Distiller, Error, Pruner, Recipe, Result, Signals,
+    distill::{Answer, Batch, Loss, Mutual, Recorded, Schedule, Teacher},
+    nn::{Adam, CrossEntropy, Data, MeanSquaredError, Mode, Network, Optimizer, Progress, Sgd, Training},
+};
+
+fn go_on(_: &Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn inputs() -> Array2<f32> {
+    Array2::from_shape_fn((50, 6), |(i, j)| (((i * 7 + j * 13) % 17) as f32 / 8.0 - 1.0) * (1.0 + (i % 3) as f32 / 4.0))
+}
+
+fn data() -> Data {
+    let labels = inputs().rows().into_iter().map(|row| usize::from(row.sum() > 0.0)).collect::<Vec<_>>();
+    Data::classes(inputs(), labels).unwrap()
+}
+
+fn teacher() -> Network {
+    let mut network = Network::builder(1).linear(6, 16).tanh().linear(16, 8).tanh().linear(8, 2).build().unwrap();
+    Training::new(20).train(&mut network, &data(), &mut Adam::new(1e-2), &mut go_on).unwrap();
+    network
+}
+
+fn student(seed: u64) -> Network {
+    Network::builder(seed).linear(6, 8).tanh().linear(8, 2).build().unwrap()
+}
+
+fn training() -> Training {
+    Training::new(3).batch_size(16).seed(5)
+}
+
+fn distil(distillation: &Distillation<'_>, student: &mut Network) -> Result<tersor::distill::Distilled> {
+    distillation.train_with(&training(), student, &data(), &mut Sgd::new(0.1), &mut (), &mut go_on)
+}
+
+#[test]
+fn logits_alone_are_a_regression_on_the_teachers_outputs() {
+    let teacher = teacher();
+    let (mut distilled, mut fitted) = (student(2), student(2));
+    let report = distil(&Distillation::from(&teacher).term(1.0, Distiller::logits()), &mut distilled).unwrap();
+    let outputs = Data::values(inputs(), teacher.forward(&inputs()).unwrap()).unwrap();
+    let history =
+        training().loss(MeanSquaredError).train(&mut fitted, &outputs, &mut Sgd::new(0.1), &mut go_on).unwrap();
+    for ((name, a), (_, b)) in distilled.state().into_iter().zip(fitted.state()) {
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+    }
+    for (a, b) in report.history.losses.iter().zip(&history.losses) {
+        assert!((a - b).abs() < 1e-6, "{a} {b}");
+    }
+    assert_eq!(report.parts[0].losses.len(), 3);
+    assert!((report.parts[0].losses[2] - report.history.losses[2]).abs() < 1e-12);
+}
+
+#[test]
+fn a_step_is_the_weighted_sum_of_its_parts() {
+    let (teacher, data) = (teacher(), data());
+    let mut distilled = student(2);
+    let distillation = Distillation::from(&teacher)
+        .term(0.9, Distiller::soft_targets(4.0))
+        .term_at("1", "3", 2.0, Distiller::logits()) // both have eight features
+        .hard_labels(0.1);
+    let one = Training::new(1).batch_size(50);
+    distillation.train_with(&one, &mut distilled, &data, &mut Sgd::new(0.5), &mut (), &mut go_on).unwrap();
+
+    let mut by_hand = student(2);
+    let trace = by_hand.trace(data.inputs(), Mode::Evaluation).unwrap();
+    let of_teacher = teacher.trace(data.inputs(), Mode::Evaluation).unwrap();
+    let soft = Distiller::soft_targets(4.0).apply(&Signals::new(&trace.output(), &of_teacher.output())).unwrap();
+    let (student_hidden, teacher_hidden) = (trace.output_of("1").unwrap(), of_teacher.output_of("3").unwrap());
+    let hidden = Distiller::logits().apply(&Signals::new(&student_hidden, &teacher_hidden)).unwrap();
+    use tersor::nn::Loss as _;
+    let (_, hard) = CrossEntropy::new().evaluate(trace.output(), data.targets()).unwrap();
+    let output = hard.mapv(|g| 0.1 * f64::from(g)) + soft.gradient * 0.9;
+    let narrow = |array: ArrayD<f64>| array.mapv(|x| x as f32);
+    let gradients =
+        by_hand.backward_with(&trace, &narrow(output), &[("1".into(), narrow(hidden.gradient * 2.0))]).unwrap();
+    by_hand.update(&mut Sgd::new(0.5), 0.5, &gradients.parameters).unwrap();
+    for ((name, a), (_, b)) in distilled.state().into_iter().zip(by_hand.state()) {
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+    }
+}
+
+#[test]
+fn gradients_that_enter_within_the_network_are_those_of_the_whole_loss() {
+    // sum(r y) + sum(s h) of a layer h in a residual, against central differences.
+    let build = || {
+        let network = Network::builder(3).linear(3, 4).tanh();
+        network
+            .residual(|b| b.linear(4, 4).named("inner").tanh().linear(4, 4))
+            .named("block")
+            .linear(4, 2)
+            .build()
+            .unwrap()
+    };
+    let network = build();
+    let x = Array2::from_shape_fn((5, 3), |(i, j)| (i as f32 - 2.0) / 3.0 + j as f32 / 4.0);
+    let trace = network.trace(&x, Mode::Evaluation).unwrap();
+    let weights = |array: &ArrayD<f32>, step: f32| {
+        let mut index = 0.0;
+        array.mapv(|_| {
+            index += step;
+            f32::sin(index)
+        })
+    };
+    let r = weights(&trace.output().to_owned(), 1.3);
+    let layers = ["block.inner", "block.1", "block", "0"];
+    let inner: Vec<_> = layers
+        .iter()
+        .zip([0.7, 1.1, 1.9, 2.3])
+        .map(|(name, step)| ((*name).to_owned(), weights(&trace.output_of(name).unwrap().to_owned(), step)))
+        .collect();
+    let gradients = network.backward_with(&trace, &r, &inner).unwrap();
+    let loss = |network: &Network| -> f64 {
+        let trace = network.trace(&x, Mode::Evaluation).unwrap();
+        let dot = |a: ndarray::ArrayViewD<'_, f32>, b: &ArrayD<f32>| -> f64 {
+            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        dot(trace.output(), &r) + inner.iter().map(|(name, s)| dot(trace.output_of(name).unwrap(), s)).sum::<f64>()
+    };
+    for (name, gradient) in &gradients.parameters {
+        for (index, slope) in gradient.iter().enumerate() {
+            let at = |by: f32| {
+                let mut moved = build();
+                let mut values = moved.parameter(name).unwrap().to_owned();
+                values.as_slice_mut().unwrap()[index] += by;
+                moved.set_parameter(name, &values).unwrap();
+                loss(&moved)
+            };
+            let step = 1.0 / 64.0;
+            let quotient = (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step))) / f64::from(12.0 * step);
+            assert!((quotient - f64::from(*slope)).abs() < 2e-3, "{name}[{index}]: {slope}, {quotient}");
+        }
+    }
+    let wrong = [("block.7".to_owned(), r.clone())];
+    assert!(matches!(network.backward_with(&trace, &r, &wrong), Err(Error::UnknownName { .. })));
+    let wrong = [("0".to_owned(), r.clone())];
+    assert!(matches!(network.backward_with(&trace, &r, &wrong), Err(Error::Layer { .. })));
+}
+
+#[test]
+fn whatever_says_the_same_teaches_the_same() {
+    /// A teacher that another engine runs.
+    #[derive(Debug)]
+    struct Foreign(Network);
+
+    impl Teacher for Foreign {
+        fn answer(&self, batch: &Batch<'_>, _: bool) -> Result<Answer> {
+            self.0.forward(&batch.inputs).map(Answer::Outputs)
+        }
+    }
+
+    let teacher = teacher();
+    let recorded = Recorded::new(teacher.forward(&inputs()).unwrap()).unwrap();
+    let foreign = Foreign(teacher.clone());
+    let by = |teacher: &dyn Teacher| {
+        let mut student = student(2);
+        let distillation = Distillation::from(teacher).term(0.7, Distiller::soft_targets(2.0)).hard_labels(0.3);
+        distil(&distillation, &mut student).unwrap();
+        student
+    };
+    let by_network = by(&teacher);
+    // The products of a batch and of all samples at once may differ in the last bit.
+    for other in [by(&recorded), by(&foreign)] {
+        for ((name, a), (_, b)) in by_network.state().into_iter().zip(other.state()) {
+            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+        }
+    }
+    let mut student = student(2);
+    let at_layer = Distillation::from(&recorded).term_at("1", "3", 1.0, Distiller::logits());
+    assert!(matches!(distil(&at_layer, &mut student), Err(Error::Term { .. })), "outputs have no layers");
+}
+
+#[test]
+fn a_student_that_is_its_teacher_stays_where_it_is() {
+    let teacher = teacher();
+    let mut student = teacher.clone();
+    let distillation = Distillation::from(&teacher)
+        .term(1.0, Distiller::soft_targets(4.0))
+        .term(1.0, Distiller::logits())
+        .term_at("3", "3", 1.0, Distiller::logits());
+    let report = distil(&distillation, &mut student).unwrap();
+    for ((name, a), (_, b)) in student.state().into_iter().zip(teacher.state()) {
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+    }
+    assert!(report.history.losses.iter().all(|loss| loss.abs() < 1e-9), "{:?}", report.history.losses);
+}
+
+#[test]
+fn a_pruned_student_stays_pruned() {
+    let teacher = teacher();
+    let mut student = student(2);
+    Recipe::new().prune("*", Pruner::magnitude(0.5)).apply(&mut student).unwrap();
+    let masks: Vec<_> = student.masks().into_iter().map(|(_, mask)| mask.clone()).collect();
+    let before = student.clone();
+    distil(&Distillation::from(&teacher).term(1.0, Distiller::soft_targets(2.0)), &mut student).unwrap();
+    assert!(student != before, "it learned");
+    assert_eq!(student.masks().into_iter().map(|(_, mask)| mask.clone()).collect::<Vec<_>>(), masks);
+    let zeros = |network: &Network| network.parameter("0.weight").unwrap().iter().filter(|w| **w == 0.0).count();
+    assert_eq!((zeros(&student), zeros(&before)), (24, 24));
+}
+
+#[test]
+fn weights_follow_their_schedules() {
+    let teacher = teacher();
+    let distillation = Distillation::from(&teacher)
+        .term(Schedule::linear(0.0, 3.0), Distiller::logits())
+        .hard_labels(Schedule::cosine(1.0, 0.0));
+    let report = distil(&distillation, &mut student(2)).unwrap();
+    let [labels, logits] = &report.parts[..] else { panic!("two parts") };
+    assert_eq!((labels.name.as_str(), logits.name.as_str()), ("labels", "on the outputs"));
+    for (found, expected) in logits.factors.iter().zip([1.0, 2.0, 3.0]) {
+        assert!((found - expected).abs() < 1e-9);
+    }
+    for (found, expected) in labels.factors.iter().zip([0.75, 0.25, 0.0]) {
+        assert!((found - expected).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn balanced_terms_have_gradients_in_the_ratio_of_their_weights() {
+    let (teacher, data) = (teacher(), data());
+    let distillation = Distillation::from(&teacher)
+        .term(1.0, Distiller::soft_targets(4.0))
+        .term_at("1", "3", 0.5, Distiller::logits())
+        .balanced(1);
+    let one = Training::new(1).batch_size(50);
+    let report =
+        distillation.train_with(&one, &mut student(2), &data, &mut Sgd::new(0.5), &mut (), &mut go_on).unwrap();
+    // The gradient norms of each part by itself, by hand.
+    let network = student(2);
+    let trace = network.trace(data.inputs(), Mode::Evaluation).unwrap();
+    let of_teacher = teacher.trace(data.inputs(), Mode::Evaluation).unwrap();
+    let narrow = |loss: Loss| loss.gradient.mapv(|x| x as f32);
+    let norm = |output: &ArrayD<f32>, layers: &[(String, ArrayD<f32>)]| -> f64 {
+        let gradients = network.backward_with(&trace, output, layers).unwrap().parameters;
+        gradients.iter().flat_map(|(_, g)| g).map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt()
+    };
+    let soft = Distiller::soft_targets(4.0).apply(&Signals::new(&trace.output(), &of_teacher.output())).unwrap();
+    let (student_hidden, teacher_hidden) = (trace.output_of("1").unwrap(), of_teacher.output_of("3").unwrap());
+    let hidden = Distiller::logits().apply(&Signals::new(&student_hidden, &teacher_hidden)).unwrap();
+    let zeros = ArrayD::zeros(trace.output().shape());
+    let (first, second) = (norm(&narrow(soft), &[]), norm(&zeros, &[("1".into(), narrow(hidden))]));
+    let [outputs, at] = &report.parts[..] else { panic!("two parts") };
+    assert_eq!(outputs.factors, [1.0]);
+    assert!((at.factors[0] * second / (outputs.factors[0] * first) - 0.5).abs() < 1e-5);
+}
+
+#[test]
+fn a_chain_is_one_distillation_after_the_other() {
+    let (teacher, data) = (teacher(), data());
+    fn terms(teacher: &Network) -> Distillation<'_> {
+        Distillation::from(teacher).term(0.9, Distiller::soft_targets(4.0)).hard_labels(0.1)
+    }
+    let (mut assistant, mut last) = (student(2), student(3));
+    let mut seen = vec![];
+    let reports = terms(&teacher)
+        .chain(&training(), &mut [&mut assistant, &mut last], &data, || Sgd::new(0.1), &mut |index, at| {
+            seen.push((index, at.step()));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!((reports.len(), seen.len(), seen[0], seen[23]), (2, 24, (0, 0), (1, 11)));
+    let (mut by_hand, mut last_by_hand) = (student(2), student(3));
+    distil(&terms(&teacher), &mut by_hand).unwrap();
+    distil(&terms(&by_hand), &mut last_by_hand).unwrap();
+    assert_eq!((assistant, last), (by_hand, last_by_hand));
+    let nobody =
+        terms(&teacher).chain(&training(), &mut [], &data, || Sgd::new(0.1), &mut |_, _| ControlFlow::Continue(()));
+    assert!(matches!(nobody, Err(Error::Empty { .. })));
+}
+
+#[test]
+fn peers_see_a_batch_before_any_of_them_steps() {
+    let data = data();
+    let (mut one, mut other) = (student(2), student(3));
+    let step = Training::new(1).batch_size(50);
+    let (mut first, mut second) = (Sgd::new(0.5), Sgd::new(0.5));
+    let mut optimizers: [&mut dyn Optimizer; 2] = [&mut first, &mut second];
+    let histories =
+        Mutual::new().train(&step, &mut [&mut one, &mut other], &data, &mut optimizers, &mut go_on).unwrap();
+    let (one_before, other_before) = (student(2), student(3));
+    for (network, peer, trained, history) in
+        [(&one_before, &other_before, &one, &histories[0]), (&other_before, &one_before, &other, &histories[1])]
+    {
+        use tersor::nn::Loss as _;
+        let trace = network.trace(data.inputs(), Mode::Evaluation).unwrap();
+        let of_peer = peer.forward(data.inputs()).unwrap();
+        let kl = Distiller::soft_targets(1.0).apply(&Signals::new(&trace.output(), &of_peer)).unwrap();
+        let (hard, gradient) = CrossEntropy::new().evaluate(trace.output(), data.targets()).unwrap();
+        assert!((history.losses[0] - (hard + kl.value)).abs() < 1e-6);
+        let gradients = network.backward(&trace, &(gradient + kl.gradient.mapv(|x| x as f32))).unwrap();
+        let mut by_hand = network.clone();
+        by_hand.update(&mut Sgd::new(0.5), 0.5, &gradients.parameters).unwrap();
+        for ((name, a), (_, b)) in trained.state().into_iter().zip(by_hand.state()) {
+            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_loss_of_ones_own_is_used_as_ours_are() {
+    /// The mean absolute difference.
+    #[derive(Debug)]
+    struct Absolute;
+
+    impl Distiller for Absolute {
+        fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
+            let [student, teacher] = signals.alike()?;
+            let (difference, count) = (&student - &teacher, student.len() as f64);
+            let value = difference.iter().map(|x| x.abs()).sum::<f64>() / count;
+            Ok(Loss::new(value, difference.mapv(|x| if x == 0.0 { 0.0 } else { x.signum() / count })))
+        }
+    }
+
+    let teacher = teacher();
+    let distillation = Distillation::from(&teacher).term(1.0, Absolute).term_at("1", "3", 1.0, Absolute);
+    let training = Training::new(30).batch_size(16);
+    let mut student = student(2);
+    let report =
+        distillation.train_with(&training, &mut student, &data(), &mut Adam::new(1e-2), &mut (), &mut go_on).unwrap();
+    let losses = &report.history.losses;
+    assert!(losses[29] < 0.5 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn labels_are_not_needed_where_they_have_no_weight() {
+    let teacher = teacher();
+    let unlabelled = Data::unlabelled(inputs()).unwrap();
+    let soft = || Distillation::from(&teacher).term(1.0, Distiller::soft_targets(2.0));
+    let run = |distillation: Distillation<'_>| {
+        distillation.train_with(&training(), &mut student(2), &unlabelled, &mut Sgd::new(0.1), &mut (), &mut go_on)
+    };
+    assert!(run(soft()).is_ok());
+    assert!(matches!(run(soft().hard_labels(0.1)), Err(Error::Conflict { .. })));
+    assert!(matches!(student(2).accuracy(&unlabelled), Err(Error::Conflict { .. })));
+}
+
+#[cfg(feature = "rayon")]
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let teacher = teacher();
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut student = student(2);
+            let distillation = Distillation::from(&teacher)
+                .term(0.9, Distiller::soft_targets(4.0))
+                .term_at("1", "3", 1.0, Distiller::logits())
+                .hard_labels(0.1);
+            distil(&distillation, &mut student).unwrap();
+            student
+                .state()
+                .iter()
+                .flat_map(|(_, array)| array.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        })
+    };
+    let one = with(1);
+    for threads in [2, 3, 7] {
+        assert!(with(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn bad_input_is_an_error_before_the_first_step() {
+    let (teacher, initial) = (teacher(), student(2));
+    let soft = || Distillation::from(&teacher).term(1.0, Distiller::soft_targets(2.0));
+    let three = Recorded::new(Array2::zeros((50, 3))).unwrap();
+    let short = Recorded::new(Array2::zeros((49, 2))).unwrap();
+    let narrow = Network::builder(1).linear(5, 2).build().unwrap();
+    let cases: Vec<(&str, Distillation<'_>, fn(&Error) -> bool)> = vec![
+        ("no term", Distillation::from(&teacher), |e| matches!(e, Error::Conflict { .. })),
+        (
+            "a temperature",
+            Distillation::from(&teacher).term(1.0, Distiller::soft_targets(0.0)),
+            |e| matches!(e, Error::Term { source, .. } if matches!(**source, Error::Setting { setting: "temperature", .. })),
+        ),
+        (
+            "a weight",
+            soft().term(-1.0, Distiller::logits()),
+            |e| matches!(e, Error::Term { source, .. } if matches!(**source, Error::Setting { .. })),
+        ),
+        ("the labels' weight", soft().hard_labels(f64::NAN), |e| matches!(e, Error::Setting { .. })),
+        ("the measure", soft().balanced(0), |e| matches!(e, Error::Setting { .. })),
+        (
+            "a student's layer",
+            soft().term_at("9", "1", 1.0, Distiller::logits()),
+            |e| matches!(e, Error::Term { source, .. } if matches!(&**source, Error::UnknownName { known, .. } if known.len() == 3)),
+        ),
+        (
+            "a teacher's layer",
+            soft().term_at("1", "9", 1.0, Distiller::logits()),
+            |e| matches!(e, Error::Term { source, .. } if matches!(&**source, Error::UnknownName { known, .. } if known.len() == 5)),
+        ),
+        (
+            "a teacher",
+            soft().term_at_teacher(1, "1", "1", 1.0, Distiller::logits()),
+            |e| matches!(e, Error::Term { source, .. } if matches!(**source, Error::Setting { setting: "teacher", .. })),
+        ),
+        (
+            "one layer against two",
+            soft().term_at("1", ["1", "3"], 1.0, Distiller::logits()),
+            |e| matches!(e, Error::Term { source, .. } if matches!(**source, Error::Conflict { .. })),
+        ),
+        (
+            "other classes",
+            Distillation::from(&three).term(1.0, Distiller::logits()),
+            |e| matches!(e, Error::Term { source, .. } if matches!(**source, Error::Shape { .. })),
+        ),
+        ("too few outputs", Distillation::from(&short).term(1.0, Distiller::logits()), |e| {
+            matches!(e, Error::Shape { .. })
+        }),
+        ("another input", Distillation::from(&narrow).term(1.0, Distiller::logits()), |e| {
+            matches!(e, Error::Layer { .. })
+        }),
+    ];
+    for (what, distillation, fits) in cases {
+        let mut student = initial.clone();
+        let mut steps = 0;
+        let result = distillation.train(&mut student, &data(), &mut Sgd::new(0.1), 1, &mut |_| {
+            steps += 1;
+            ControlFlow::Continue(())
+        });
+        let error = result.err().unwrap_or_else(|| panic!("{what}: no error"));
+        assert!(fits(&error), "{what}: {error:?}");
+        assert!(student == initial && steps == 0, "{what}");
+    }
+    for outputs in [ArrayD::zeros(vec![3]), ArrayD::zeros(vec![0, 2]), ArrayD::from_elem(vec![1, 2], f32::NAN)] {
+        assert!(Recorded::new(outputs).is_err());
+    }
+    let mut lonely = initial.clone();
+    let alone = Mutual::new().train(&training(), &mut [&mut lonely], &data(), &mut [&mut Sgd::new(0.1)], &mut go_on);
+    assert!(matches!(alone, Err(Error::Conflict { .. })));
+    let (mut one, mut other) = (initial.clone(), narrow.clone());
+    let mut two: [&mut dyn Optimizer; 2] = [&mut Sgd::new(0.1), &mut Sgd::new(0.1)];
+    let peers = Mutual::new().train(&training(), &mut [&mut one, &mut other], &data(), &mut two[..1], &mut go_on);
+    assert!(matches!(peers, Err(Error::Shape { .. })));
+    let peers = Mutual::new().train(&training(), &mut [&mut one, &mut other], &data(), &mut two, &mut go_on);
+    assert!(matches!(peers, Err(Error::Layer { .. })));
+    assert!(one == initial && other == narrow);
+}
+
+#[test]
+fn a_cancelled_distillation_keeps_the_steps_it_did() {
+    let teacher = teacher();
+    let mut student = student(2);
+    let soft = Distillation::from(&teacher).term(1.0, Distiller::soft_targets(2.0));
+    let result = soft.train(&mut student, &data(), &mut Sgd::new(0.1), 5, &mut |_| ControlFlow::Break(()));
+    assert!(matches!(result, Err(Error::Cancelled { done: 1, total: 5 })));
+    assert_eq!(inputs().len_of(Axis(0)), 50);
+}
