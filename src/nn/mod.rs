@@ -18,6 +18,7 @@ mod curvature;
 mod data;
 mod dense;
 mod dropout;
+mod fingerprint;
 #[cfg(test)]
 mod finite_differences;
 mod flow;
@@ -56,6 +57,7 @@ pub use callback::Callback;
 pub use conv2d::Conv2d;
 pub use data::{Data, Targets};
 pub use dropout::Dropout;
+pub(crate) use fingerprint::Fingerprint;
 pub use layer::Layer;
 pub use layer_norm::{Absent, LayerNorm};
 pub use linear::Linear;
