@@ -21,8 +21,8 @@ use crate::{
 /// [`Adaptive`](crate::quantize::Adaptive)) cost their fit every time. Inputs of layers are not rounded.
 ///
 /// The network has its rounded weights between steps and in the end, so that the same recipe, applied next, meets weights
-/// that already lie on levels. Schemes whose levels follow from the extremes or the distinct values of a group find them
-/// again (uniform over min and max, k-means, ternary, binary, powers of two), others round once more.
+/// that already lie on levels. The schemes of this crate find those levels again, but for the rounding of floats; only
+/// [`Range::Entropy`](crate::quantize::Range::Entropy) may choose others.
 ///
 /// Masks are kept, and levels fitted to what they leave. Among several callbacks those that prune come before this one, so
 /// that they see latent weights, and [`BestEpoch`](crate::nn::BestEpoch) comes after it, so that it measures rounded ones.
@@ -131,7 +131,7 @@ impl Callback for QuantizationAware {
 
     fn after_step(&mut self, _: &Progress, network: &mut Network) -> Result<()> {
         for weight in &self.weights {
-            // The training sees by its next loss that it has diverged, and goes back; so do not the latent weights.
+            // The training sees by its next loss that it diverged, and goes back; latent weights stay as they were.
             if !weight.is_finite_in(network)? {
                 return Ok(());
             }
