@@ -22,7 +22,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("compressed", &["error", "tensor", "packed", "nn"]),
     ("recipe", &["error", "random", "tensor", "packed", "quantize", "prune", "nn", "compressed", "report"]),
     ("report", &["error", "tensor", "nn", "compressed"]),
-    ("io", &["error", "tensor", "packed", "nn", "compressed"]),
+    ("io", &["error", "tensor", "packed", "nn", "distill", "compressed"]),
 ];
 
 /// Names that the crate root re-exports, and the rooms they live in.

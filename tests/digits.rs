@@ -9,7 +9,7 @@ use ndarray::Axis;
 use tersor::{
     Quantizer, Recipe,
     compressed::Compressed,
-    nn::{Adam, Network, Training},
+    nn::{Adam, Callback, Network, Training},
 };
 
 #[test]
@@ -41,5 +41,32 @@ fn a_network_keeps_its_accuracy_through_compression_and_files() {
         std::fs::remove_file(&file).unwrap();
         let again = loaded.unwrap().pack().unwrap().forward(test.inputs()).unwrap();
         assert_eq!(again, packed.forward(test.inputs()).unwrap(), "{what}");
+    }
+}
+
+#[test]
+fn few_bits_cost_far_less_when_the_network_is_trained_with_them() {
+    let (seen, held_out) = common::digits();
+    for (bits, least) in [(2, 0.2), (3, 0.01)] {
+        let recipe = Recipe::new().quantize("*", Quantizer::uniform(bits).symmetric().per_channel(Axis(0)));
+        let gains = (1..=3).map(|seed| {
+            let mut network = Network::builder(seed).linear(64, 32).relu().linear(32, 10).build().unwrap();
+            let go_on = &mut |_: &_| ControlFlow::Continue(());
+            Training::new(20).train(&mut network, &seen, &mut Adam::new(1e-2), go_on).unwrap();
+            // The same fine-tuning, with rounded weights and without; and none.
+            let fine_tuned = |callback: &mut dyn Callback| {
+                let mut network = network.clone();
+                let both = &mut [callback][..];
+                let go_on = &mut |_: &_| ControlFlow::Continue(());
+                Training::new(10).train_with(&mut network, &seen, &mut Adam::new(1e-3), both, go_on).unwrap();
+                network
+            };
+            let (aware, longer) = (fine_tuned(&mut recipe.clone().while_training()), fine_tuned(&mut ()));
+            let [plain, longer, aware] = [&network, &longer, &aware]
+                .map(|network| recipe.apply(network).unwrap().to_network().unwrap().accuracy(&held_out).unwrap());
+            aware - plain.max(longer)
+        });
+        let gain = gains.sum::<f64>() / 3.0;
+        assert!(gain > least, "{bits} bits gain {gain}");
     }
 }

@@ -6,7 +6,7 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, Axis, Dimension};
 
 use crate::{
     error::{Error, Result},
-    nn::{Data, Mode, Network, Trace},
+    nn::{Data, Fingerprint, Mode, Network, Trace},
 };
 
 /// Whom a student learns from: a [`Network`], or what one said before ([`Recorded`]). One of your own, a model that another
@@ -25,6 +25,12 @@ pub trait Teacher: Debug {
     fn check(&self, data: &Data) -> Result<()> {
         let _ = data;
         Ok(())
+    }
+
+    /// A number that tells this teacher from any that answers otherwise, and is the same in every run: what is kept of its
+    /// answers is kept under it. A [`Network`] has one of its own ([`Network::fingerprint`]); by default there is none.
+    fn fingerprint(&self) -> Option<u64> {
+        None
     }
 }
 
@@ -80,6 +86,10 @@ impl Teacher for Network {
 
     fn check(&self, data: &Data) -> Result<()> {
         self.output_shape(data.inputs().shape()).map(|_| ())
+    }
+
+    fn fingerprint(&self) -> Option<u64> {
+        Some(Network::fingerprint(self))
     }
 }
 
@@ -139,5 +149,9 @@ impl Teacher for Recorded {
         let mut expected = self.outputs.shape().to_vec();
         expected[0] = data.len();
         Err(Error::Shape { what: "the teacher's outputs", expected, found: self.outputs.shape().to_vec() })
+    }
+
+    fn fingerprint(&self) -> Option<u64> {
+        Some(Fingerprint::new().array(self.outputs.view()).value())
     }
 }

@@ -1,4 +1,4 @@
-//! Saving and loading: safetensors files that other tools open too.
+//! Saving and loading: safetensors files that other tools open too; and a teacher's outputs, [`TeacherCache`].
 //!
 //! A float tensor is stored under its name. A quantized tensor `w` is stored as `w.codes` (packed bytes), `w.scale`,
 //! `w.zero_point` and `w.levels`, as far as its grid has them; a sparse one as its survivors, `w.values` (f32) or the parts
@@ -10,6 +10,8 @@ mod atomic;
 mod header;
 mod network;
 mod places;
+mod teacher_cache;
+mod teacher_header;
 
 use std::{borrow::Cow, collections::HashMap, fs, path::Path};
 
@@ -17,6 +19,7 @@ use header::Header;
 use ndarray::{Array2, ArrayD, IxDyn};
 use places::{Columns, Places};
 use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
+pub use teacher_cache::TeacherCache;
 
 use crate::{
     error::{Error, Result},

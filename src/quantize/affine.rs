@@ -154,6 +154,14 @@ impl Affine {
         Ok(Affine { codes, scale, zero_point, granularity, convention: Convention::default() })
     }
 
+    /// The grid that a tensor is quantized to, if its levels are evenly spaced.
+    pub fn of(tensor: &QuantizedTensor) -> Option<Self> {
+        let Grid::Affine { scale, zero_point, lowest, granularity } = tensor.grid() else { return None };
+        let ranges = [CodeRange::unsigned, CodeRange::signed, CodeRange::narrow].into_iter();
+        let codes = ranges.filter_map(|range| range(tensor.bits()).ok()).find(|codes| codes.lowest == *lowest)?;
+        Affine::new(scale.clone(), zero_point.clone(), *granularity, codes).ok()
+    }
+
     /// Sets how codes are computed, where implementations differ.
     pub fn convention(mut self, convention: Convention) -> Self {
         self.convention = convention;

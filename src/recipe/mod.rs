@@ -2,12 +2,14 @@
 
 mod calibrate;
 mod pruning;
+mod quantization_aware;
 mod rules;
 
 use std::{fmt, sync::Arc};
 
 use ndarray::{ArrayBase, Data, Dimension};
 pub use pruning::{AcDc, Gradual, LotteryTicket, Movement, Pruning, RigL, Sensitivity, SensitivityRow, Ticket};
+pub use quantization_aware::QuantizationAware;
 use rules::Rules;
 
 use crate::{
@@ -121,6 +123,12 @@ impl Recipe {
     pub fn float_activations(mut self) -> Self {
         self.activations = Inputs::Float;
         self
+    }
+
+    /// Trains a network with its weights already rounded as the recipe will round them: a callback for
+    /// [`Training::train_with`](crate::nn::Training::train_with).
+    pub fn while_training(self) -> QuantizationAware {
+        QuantizationAware::new(self)
     }
 
     /// What the recipe would do to each weight of the network, in order; nothing is computed.
