@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// |---|---|---|
 /// | [`loss`](BestEpoch::loss) | the largest accuracy, of classes | the least mean of a loss instead |
 /// | [`from_epoch`](BestEpoch::from_epoch) | 0 | below the training's epochs |
-/// | [`patience`](BestEpoch::patience) | every epoch counts | at least 1 |
+/// | [`patience`](BestEpoch::patience) | all epochs are trained | at least 1 |
 ///
 /// Among several callbacks it belongs last: it measures what the others leave of a step. Where they prune, the best epoch
 /// brings its own masks back, so let only epochs count that are pruned as much as they shall be
@@ -70,8 +70,7 @@ impl<'a> BestEpoch<'a> {
         BestEpoch { from_epoch: epoch, ..self }
     }
 
-    /// Looks no further once so many epochs in a row were no better than the best: later ones are neither measured nor
-    /// counted. The network is then that of early stopping (Prechelt 1998), though the training runs on to its end.
+    /// Ends the training once so many epochs in a row were no better than the best (early stopping, Prechelt 1998).
     pub fn patience(self, epochs: usize) -> BestEpoch<'a> {
         BestEpoch { patience: Some(epochs), ..self }
     }
@@ -93,18 +92,13 @@ impl<'a> BestEpoch<'a> {
 
     fn measure(&self, network: &Network) -> Result<f64> {
         match &self.loss {
-            Some(loss) => network.mean_loss(self.held_out, &**loss),
+            Some(loss) => network.loss(self.held_out, &**loss),
             None => network.accuracy(self.held_out),
         }
     }
 
     fn is_better(&self, measure: f64, than: f64) -> bool {
         if self.loss.is_some() { measure < than } else { measure > than }
-    }
-
-    fn out_of_patience(&self) -> bool {
-        let since = |best: &Best| self.history.len() - 1 - best.epoch;
-        self.best.as_ref().zip(self.patience).is_some_and(|(best, patience)| since(best) >= patience)
     }
 }
 
@@ -133,7 +127,7 @@ impl Callback for BestEpoch<'_> {
     }
 
     fn after_step(&mut self, at: &Progress, network: &mut Network) -> Result<()> {
-        if at.batch + 1 < at.batches || self.out_of_patience() {
+        if at.batch + 1 < at.batches {
             return Ok(());
         }
         let (epoch, measure) = (at.epoch, self.measure(network)?);
@@ -143,6 +137,11 @@ impl Callback for BestEpoch<'_> {
             self.best = Some(Best { epoch, measure, network: network.clone() });
         }
         Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        let since = |best: &Best| self.history.len() - 1 - best.epoch;
+        self.best.as_ref().zip(self.patience).is_some_and(|(best, patience)| since(best) >= patience)
     }
 
     fn finish(&mut self, network: &mut Network) -> Result<()> {
@@ -266,7 +265,7 @@ mod tests {
         let network = network();
         let outputs = network.forward(data.inputs()).unwrap();
         let (whole, _) = MeanSquaredError.evaluate(outputs.view(), data.targets()).unwrap();
-        assert!((network.mean_loss(&data, &MeanSquaredError).unwrap() - whole).abs() < 1e-12 * whole);
+        assert!((network.loss(&data, &MeanSquaredError).unwrap() - whole).abs() < 1e-12 * whole);
     }
 
     #[test]

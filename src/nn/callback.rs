@@ -70,6 +70,11 @@ pub trait Callback: Debug {
         Ok(())
     }
 
+    /// Whether the training may end early, asked after every epoch.
+    fn is_done(&self) -> bool {
+        false
+    }
+
     /// After the last step of a training that was neither cancelled nor in error.
     ///
     /// # Errors
@@ -101,12 +106,16 @@ impl<C: Callback + ?Sized> Callback for &mut C {
         (**self).after_step(at, network)
     }
 
+    fn is_done(&self) -> bool {
+        (**self).is_done()
+    }
+
     fn finish(&mut self, network: &mut Network) -> Result<()> {
         (**self).finish(network)
     }
 }
 
-/// Each in turn.
+/// Each in turn; the training ends early if any of them wants it.
 impl Callback for [&mut dyn Callback] {
     fn start(&mut self, network: &mut Network, steps: usize) -> Result<()> {
         self.iter_mut().try_for_each(|callback| callback.start(network, steps))
@@ -123,6 +132,10 @@ impl Callback for [&mut dyn Callback] {
 
     fn after_step(&mut self, at: &Progress, network: &mut Network) -> Result<()> {
         self.iter_mut().try_for_each(|callback| callback.after_step(at, network))
+    }
+
+    fn is_done(&self) -> bool {
+        self.iter().any(|callback| callback.is_done())
     }
 
     fn finish(&mut self, network: &mut Network) -> Result<()> {

@@ -3,7 +3,7 @@
 use ndarray::{ArrayBase, ArrayD, ArrayView1, Axis, Dimension, Ix2, concatenate};
 
 use super::{
-    Loss, Network,
+    Network,
     dense::row_major,
     shape::{at_least_one, elements, expect_finite, expect_shape},
 };
@@ -218,20 +218,6 @@ impl Network {
             Ok(outputs) => data.accuracy_of(&outputs),
             Err(_) => Err(Error::Rank { what: "outputs", expected: "2", found }),
         }
-    }
-
-    /// The mean of a loss over the samples, each batch's weighed by its samples, in evaluation mode.
-    ///
-    /// # Errors
-    /// As [`Network::forward`] and [`Loss::evaluate`].
-    pub fn mean_loss(&self, data: &Data, loss: &dyn Loss) -> Result<f64> {
-        let samples: Vec<usize> = (0..data.len()).collect();
-        let sums = samples.chunks(EVALUATION_BATCH).map(|samples| {
-            let batch = data.gather(samples);
-            let (loss, _) = loss.evaluate(self.evaluate(batch.inputs.view())?.view(), &batch.targets)?;
-            Ok(loss * samples.len() as f64)
-        });
-        Ok(sums.sum::<Result<f64>>()? / data.len() as f64)
     }
 }
 

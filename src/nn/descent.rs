@@ -144,13 +144,16 @@ impl Training {
             for (history, sum) in histories.iter_mut().zip(sums) {
                 history.losses.push(sum / data.len() as f64);
             }
+            if trainees.iter().any(|trainee| trainee.callback.is_done()) {
+                break;
+            }
         }
         // No forward pass follows the last step, so its result is looked at directly.
         let is_finite =
             |network: &Network| network.state().iter().all(|(_, array)| array.iter().all(|x| x.is_finite()));
         if trainees.iter().any(|trainee| !is_finite(trainee.network)) {
             trainees.iter_mut().zip(&sound).for_each(|(trainee, sound)| sound.restore(trainee.network));
-            return Err(Error::Diverged { loss: f64::NAN, epoch: self.epochs - 1 });
+            return Err(Error::Diverged { loss: f64::NAN, epoch: histories[0].losses.len() - 1 });
         }
         for Trainee { network, callback, .. } in trainees {
             callback.finish(network)?;
