@@ -232,7 +232,7 @@ pub(super) fn expect_labels(labels: &[usize], classes: usize) -> Result<()> {
 /// The error for data whose targets are values where classes are needed.
 pub(super) fn no_classes() -> Error {
     Error::Conflict {
-        what: "the data have no class labels, but these are needed".into(),
+        what: "the targets are no class labels, but class labels are needed".into(),
         remedy: "make the data with Data::classes, or train with MeanSquaredError",
     }
 }

@@ -183,7 +183,7 @@ fn values(targets: &Targets) -> Result<ArrayViewD<'_, f32>> {
     match targets {
         Targets::Values(values) => Ok(values.view()),
         Targets::Classes(_) | Targets::Unlabelled => Err(Error::Conflict {
-            what: "the targets are not values, but values are needed".into(),
+            what: "the targets are no values, but values are needed".into(),
             remedy: "make the data with Data::values, or train with CrossEntropy",
         }),
     }
