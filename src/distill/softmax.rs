@@ -2,10 +2,16 @@
 
 /// `log softmax(logits / temperature)`.
 pub(super) fn log_softmax(logits: &[f64], temperature: f64) -> Vec<f64> {
-    let largest = logits.iter().fold(f64::NEG_INFINITY, |largest, z| largest.max(*z));
-    let shifted = logits.iter().map(|z| (z - largest) / temperature);
+    let largest = largest(logits.iter().copied());
+    let shifted = logits.iter().map(|z| ((z - largest) / temperature).max(f64::MIN)); // a cold temperature overflows
     let sum: f64 = shifted.clone().map(f64::exp).sum();
     shifted.map(|z| z - sum.ln()).collect()
+}
+
+/// `log Σ eᶻ`.
+pub(super) fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = largest(values.clone());
+    largest + values.map(|z| (z - largest).exp()).sum::<f64>().ln()
 }
 
 /// `softmax(logits / temperature)`.
@@ -19,4 +25,8 @@ pub(super) fn softmax_backward(p: &[f64], gradient: impl Fn(usize) -> f64, tempe
     for (class, (out, p)) in out.iter_mut().zip(p).enumerate() {
         *out += p * (gradient(class) - mean) / temperature;
     }
+}
+
+fn largest(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(f64::NEG_INFINITY, f64::max)
 }
