@@ -1,6 +1,6 @@
 //! Several teachers as one.
 
-use ndarray::{Array1, Array2, ArrayBase, ArrayD, CowArray, Data, Dimension, IxDyn};
+use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView1, CowArray, Data, Dimension, IxDyn};
 
 use super::{
     Distiller, Loss, Signals,
@@ -118,7 +118,8 @@ impl Ensemble {
     }
 
     /// The logits that stand for all teachers, for a trainer that keeps one array: `Σ w z`, or `T log Σ w softmax(z / T)`,
-    /// whose softmax at T is the mean of the probabilities. A row is what the last axis holds.
+    /// whose softmax at T is the mean of the probabilities, shifted to the mean level of the teachers' logits. A row is what
+    /// the last axis holds.
     ///
     /// # Errors
     /// [`Error::Empty`] for no teacher, or arrays of nothing, [`Error::NotFinite`], [`Error::Rank`] for an array without axes,
@@ -149,6 +150,9 @@ impl Ensemble {
                     combined.indexed_iter_mut().for_each(|(class, combined)| {
                         *combined = temperature * log_sum_exp(p.iter().map(|p| p[class]));
                     });
+                    let mean = |row: ArrayView1<'_, f64>| row.sum() / row.len() as f64;
+                    let level: f64 = shared().map(|(logits, share)| share * mean(logits)).sum();
+                    combined += level - mean(combined.view());
                 }
                 Average::Losses => {
                     let remedy = "use Ensemble::apply, or average logits or probabilities";

@@ -1,9 +1,12 @@
 //! Softmax of a row, in log space: finite for any finite logits.
 
+/// The least logarithm of a probability. It takes the place of -∞ where the difference of logits is more than f64 holds.
+const LEAST: f64 = -1e300;
+
 /// `log softmax(logits / temperature)`.
 pub(super) fn log_softmax(logits: &[f64], temperature: f64) -> Vec<f64> {
     let largest = largest(logits.iter().copied());
-    let shifted = logits.iter().map(|z| ((z - largest) / temperature).max(f64::MIN)); // a cold temperature overflows
+    let shifted = logits.iter().map(|z| ((z - largest) / temperature).max(LEAST));
     let sum: f64 = shifted.clone().map(f64::exp).sum();
     shifted.map(|z| z - sum.ln()).collect()
 }
