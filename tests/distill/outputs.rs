@@ -83,15 +83,15 @@ fn every_distiller() -> Vec<Box<dyn Distiller>> {
         Box::new(Distiller::soft_targets(Schedule::linear(5.0, 1.0))),
         Box::new(Distiller::dist().epsilon(0.1)),
         Box::new(Distiller::dist().beta(0.5).gamma(2.0).temperature(3.0).with_t2().epsilon(0.1)),
-        Box::new(soft().standardized().epsilon(0.3)),
-        Box::new(Distiller::dkd().standardized().epsilon(0.3)),
-        Box::new(Smooth.standardized().epsilon(0.3)),
+        Box::new(soft().standardized().epsilon(2.0)),
+        Box::new(Distiller::dkd().standardized().epsilon(2.0)),
+        Box::new(Smooth.standardized().epsilon(2.0)),
         Box::new(Distiller::mix().term(0.9, soft()).term(0.1, Distiller::hard_labels()).term(0.5, Smooth)),
         Box::new(
             Distiller::mix()
-                .term(Schedule::cosine(1.0, 0.0), Distiller::mix().term(2.0, soft().standardized().epsilon(0.3)))
+                .term(Schedule::cosine(1.0, 0.0), Distiller::mix().term(2.0, soft().standardized().epsilon(2.0)))
                 .standardized()
-                .epsilon(0.3),
+                .epsilon(2.0),
         ),
     ]);
     all

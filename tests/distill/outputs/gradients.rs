@@ -2,7 +2,10 @@
 
 use ndarray::{ArrayD, IxDyn, array};
 use proptest::prelude::*;
-use tersor::{Distiller, distill::Divergence};
+use tersor::{
+    Distiller, Result, Signals,
+    distill::{Divergence, Loss},
+};
 
 use super::{every_distiller, given};
 use crate::differences::{Given, check};
@@ -77,4 +80,18 @@ fn logits_of_any_size_give_finite_losses() {
             "{distiller:?}: {loss:?}"
         );
     }
+}
+
+#[test]
+#[should_panic(expected = "for element 0 of Student")]
+fn a_gradient_that_is_wrong_in_the_fifth_digit_is_noticed() {
+    #[derive(Debug)]
+    struct Wrong;
+    impl Distiller for Wrong {
+        fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
+            let loss = Distiller::soft_targets(2.0).apply(signals)?;
+            Ok(Loss::new(loss.value, loss.gradient * (1.0 + 1e-5)))
+        }
+    }
+    check(&Wrong, &Given::new(array![[1.0, -2.0, 0.5]].into_dyn(), array![[0.0, 1.0, 0.0]].into_dyn()));
 }
