@@ -51,4 +51,16 @@ impl Loss {
         arrays.for_each(|array| *array *= factor);
         self
     }
+
+    /// The sum with another loss of the same signals and parameters.
+    pub(super) fn plus(mut self, other: Loss) -> Loss {
+        self.value += other.value;
+        self.gradient += &other.gradient;
+        self.second = match (self.second, other.second) {
+            (Some(mine), Some(others)) => Some(mine + others),
+            (mine, others) => mine.or(others),
+        };
+        self.parameters.iter_mut().zip(&other.parameters).for_each(|(mine, others)| *mine += others);
+        self
+    }
 }

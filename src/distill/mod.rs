@@ -3,9 +3,14 @@
 //! A [`Distiller`] takes arrays and gives a value and gradients: it works with any framework. [`Distillation`] trains a
 //! network of [`nn`](crate::nn) by several of them.
 
+mod dist;
 mod distillation;
+mod dkd;
+mod ensemble;
+mod hard_labels;
 mod logits;
 mod loss;
+mod mix;
 mod mutual;
 mod objective;
 mod reduction;
@@ -15,14 +20,20 @@ mod settings;
 mod signals;
 mod soft_targets;
 mod softmax;
+mod standardized;
 mod teacher;
 mod term;
 
 use std::fmt::Debug;
 
+pub use dist::Dist;
 pub use distillation::Distillation;
+pub use dkd::Dkd;
+pub use ensemble::{Average, Ensemble};
+pub use hard_labels::HardLabels;
 pub use logits::Logits;
 pub use loss::Loss;
+pub use mix::Mix;
 pub use mutual::Mutual;
 use ndarray::ArrayD;
 pub use reduction::Reduction;
@@ -30,6 +41,7 @@ pub use report::{Distilled, Part};
 pub use schedule::Schedule;
 pub use signals::{Outputs, Signals};
 pub use soft_targets::{Divergence, SoftTargets};
+pub use standardized::Standardized;
 pub use teacher::{Answer, Batch, Recorded, Teacher};
 pub use term::At;
 
@@ -67,6 +79,21 @@ pub trait Distiller: Debug + Send + Sync {
         Ok(vec![])
     }
 
+    /// The temperature by which the loss softens outputs when this share of the training is over; 1 by default. Several
+    /// teachers' probabilities are averaged at it ([`Ensemble`]).
+    fn temperature(&self, progress: f64) -> f64 {
+        let _ = progress;
+        1.0
+    }
+
+    /// The same loss of logits that are [`Standardized`] first, student's and teacher's.
+    fn standardized(self) -> Standardized<Self>
+    where
+        Self: Sized,
+    {
+        Standardized::new(self)
+    }
+
     /// [`SoftTargets`]: the teacher's distribution at a temperature.
     fn soft_targets(temperature: impl Into<Schedule>) -> Self
     where
@@ -83,5 +110,41 @@ pub trait Distiller: Debug + Send + Sync {
         Logits: Is<Self>,
     {
         Logits::new().is()
+    }
+
+    /// [`Dkd`]: soft targets, the label's class and the others apart.
+    fn dkd() -> Self
+    where
+        Self: Sized,
+        Dkd: Is<Self>,
+    {
+        Dkd::new().is()
+    }
+
+    /// [`Dist`]: correlations with the teacher, over classes and over samples.
+    fn dist() -> Self
+    where
+        Self: Sized,
+        Dist: Is<Self>,
+    {
+        Dist::new().is()
+    }
+
+    /// [`HardLabels`]: the labels themselves; the teacher is not read.
+    fn hard_labels() -> Self
+    where
+        Self: Sized,
+        HardLabels: Is<Self>,
+    {
+        HardLabels::new().is()
+    }
+
+    /// [`Mix`]: a weighted sum of losses.
+    fn mix() -> Self
+    where
+        Self: Sized,
+        Mix: Is<Self>,
+    {
+        Mix::new().is()
     }
 }

@@ -17,3 +17,11 @@ pub(super) fn not_negative(setting: &'static str, value: f64) -> Result<()> {
     }
     Err(Error::Setting { setting, value, bound: "at least 0 and finite" })
 }
+
+/// `setting` is a share, 0 to 1.
+pub(super) fn share(setting: &'static str, value: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Setting { setting, value, bound: "between 0 and 1" })
+}

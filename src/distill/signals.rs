@@ -1,8 +1,11 @@
 //! What a loss is given.
 
-use ndarray::{Array2, ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
+use ndarray::{Array2, ArrayBase, ArrayD, ArrayView1, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
-use super::{Loss, Reduction, settings::not_negative};
+use super::{
+    Loss, Reduction,
+    settings::{not_negative, share},
+};
 use crate::{
     error::{Error, Result},
     tensor::Element,
@@ -109,8 +112,9 @@ impl<'a> Signals<'a> {
     /// The student's array, every value of it finite.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::NotFinite`].
+    /// [`Error::Empty`], [`Error::NotFinite`]; [`Error::Setting`] for a progress that is no share.
     pub fn student(&self) -> Result<ArrayViewD<'_, f64>> {
+        share("progress", self.progress)?; // here, since every loss reads the student
         sound("the student's signal", self.student.view())
     }
 
@@ -161,11 +165,8 @@ impl<'a> Signals<'a> {
         let &[batch, .., classes] = &shape[..] else {
             return Err(Error::Rank { what: "the student's signal", expected: "2 or more", found: shape });
         };
-        let rows = student.len() / classes;
-        let as_rows = |array: ArrayViewD<'_, f64>| {
-            Array2::from_shape_vec((rows, classes), array.iter().copied().collect()).expect("as many elements")
-        };
-        let (student, teacher) = (as_rows(student), as_rows(teacher));
+        let (student, teacher) = (as_rows(student, classes), as_rows(teacher, classes));
+        let rows = student.nrows();
         if let Some(labels) = self.labels {
             expect_len("labels", rows, labels.len())?;
             if let Some(index) = labels.iter().position(|label| *label >= classes) {
@@ -205,8 +206,29 @@ impl<'a> Signals<'a> {
         Ok(std::array::from_fn(|index| self.parameters[index].view()))
     }
 
+    /// All of the loss's own parameters.
+    pub(super) fn given(&self) -> &'a [ArrayD<f64>] {
+        self.parameters
+    }
+
+    /// The sample weights times other factors of the rows.
+    pub(super) fn weighted(&self, factors: ArrayView1<'_, f64>) -> Result<Vec<f64>> {
+        let Some(weights) = self.sample_weights else { return Ok(factors.to_vec()) };
+        expect_len("sample_weights", factors.len(), weights.len())?;
+        Ok(weights.iter().zip(factors).map(|(weight, factor)| weight * factor).collect())
+    }
+
+    /// The same signals, not copied.
+    pub(super) fn view(&self) -> Signals<'_> {
+        self.instead(self.student.view(), self.teacher.view())
+    }
+
     /// The same signals, but for the first two arrays.
-    pub(super) fn instead<'b>(&'b self, student: ArrayD<f64>, teacher: ArrayD<f64>) -> Signals<'b> {
+    pub(super) fn instead<'b>(
+        &'b self,
+        student: impl Into<CowArray<'b, f64, IxDyn>>,
+        teacher: impl Into<CowArray<'b, f64, IxDyn>>,
+    ) -> Signals<'b> {
         let second = self.second.as_ref().map(|second| second.each_ref().map(|array| array.view().into()));
         Signals { student: student.into(), teacher: teacher.into(), second, ..*self }
     }
@@ -276,14 +298,21 @@ fn slice(rows: &Array2<f64>) -> &[f64] {
     rows.as_slice().expect("made row-major")
 }
 
-fn expect_len(what: &'static str, expected: usize, found: usize) -> Result<()> {
+/// The last axis, of `classes`, as rows.
+pub(super) fn as_rows(array: ArrayViewD<'_, f64>, classes: usize) -> Array2<f64> {
+    let rows = array.len() / classes;
+    Array2::from_shape_vec((rows, classes), array.iter().copied().collect()).expect("as many elements")
+}
+
+pub(super) fn expect_len(what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found {
         return Ok(());
     }
     Err(Error::Shape { what, expected: vec![expected], found: vec![found] })
 }
 
-fn sound<'a>(what: &'static str, array: ArrayViewD<'a, f64>) -> Result<ArrayViewD<'a, f64>> {
+/// The array, if it has elements and all are finite.
+pub(super) fn sound<'a>(what: &'static str, array: ArrayViewD<'a, f64>) -> Result<ArrayViewD<'a, f64>> {
     if array.is_empty() {
         return Err(Error::Empty { what });
     }

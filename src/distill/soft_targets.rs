@@ -2,10 +2,10 @@
 
 use super::{
     Distiller, Loss, Reduction, Schedule, Signals,
-    settings::positive,
-    softmax::{log_softmax, softmax_backward},
+    settings::{positive, share},
+    softmax::{log_softmax, log_sum_exp, softmax_backward},
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Knowledge distillation (Hinton, Vinyals, Dean 2015): the Kullback-Leibler divergence of softened outputs,
 ///
@@ -36,8 +36,8 @@ use crate::error::{Error, Result};
 /// ```
 ///
 /// # Errors
-/// [`apply`](Distiller::apply) gives [`Error::Setting`] for a temperature that is not above 0, and those of
-/// [`Signals::outputs`].
+/// [`apply`](Distiller::apply) gives [`Error::Setting`](crate::Error::Setting) for a temperature that is not above 0 or a
+/// share β that is none, and those of [`Signals::outputs`].
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct SoftTargets {
@@ -59,7 +59,8 @@ pub enum Divergence {
     /// `β KL(p_t ‖ m) + (1 - β) KL(p_s ‖ m)`, `m = β p_t + (1 - β) p_s`: with β = 0.5 the Jensen-Shannon divergence (GKD,
     /// Agarwal et al. 2023).
     JensenShannon {
-        /// The share β of the teacher in `m`, 0 to 1; at both ends the loss is 0.
+        /// The share β of the teacher in `m`, 0 to 1. At both ends the loss is 0 as the formula says; TRL's trainer has
+        /// `Forward` at 0 and `Reverse` at 1, which are the limits of the loss over β and over 1 - β.
         beta: f64,
     },
 }
@@ -90,10 +91,8 @@ impl SoftTargets {
 impl Distiller for SoftTargets {
     fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
         self.temperature.check("temperature", positive)?;
-        if let Divergence::JensenShannon { beta } = self.divergence
-            && !(0.0..=1.0).contains(&beta)
-        {
-            return Err(Error::Setting { setting: "beta", value: beta, bound: "between 0 and 1" });
+        if let Divergence::JensenShannon { beta } = self.divergence {
+            share("beta", beta)?;
         }
         let outputs = signals.outputs()?;
         let temperature = self.temperature.at(signals.at());
@@ -116,8 +115,8 @@ impl Distiller for SoftTargets {
                     s.iter().zip(&t).enumerate().map(|(class, (s, t))| weight(class) * s.exp() * (s - t)).sum()
                 }
                 Divergence::JensenShannon { beta } => {
-                    // log m, from the larger of its two parts.
-                    let m: Vec<f64> = s.iter().zip(&t).map(|(s, t)| log_mix(1.0 - beta, *s, beta, *t)).collect();
+                    let log_m = |(s, t): (&f64, &f64)| log_sum_exp([(1.0 - beta).ln() + s, beta.ln() + t].into_iter());
+                    let m: Vec<f64> = s.iter().zip(&t).map(log_m).collect();
                     let slope = |class: usize| weight(class) * (1.0 - beta) * (s[class] - m[class]);
                     softmax_backward(&p, slope, temperature, gradient);
                     let classes = s.iter().zip(&t).zip(&m).enumerate();
@@ -131,11 +130,8 @@ impl Distiller for SoftTargets {
         });
         Ok(loss.scaled(factor))
     }
-}
 
-/// `log(a eˣ + b eʸ)` of shares a and b.
-fn log_mix(a: f64, x: f64, b: f64, y: f64) -> f64 {
-    let (x, y) = (a.ln() + x, b.ln() + y);
-    let (more, less) = (x.max(y), x.min(y));
-    more + (less - more).exp().ln_1p()
+    fn temperature(&self, progress: f64) -> f64 {
+        self.temperature.at(progress)
+    }
 }

@@ -1,11 +1,20 @@
 //! Softmax of a row, in log space: finite for any finite logits.
 
+/// The least logarithm of a probability. It takes the place of -∞ where the difference of logits is more than f64 holds.
+const LEAST: f64 = -1e300;
+
 /// `log softmax(logits / temperature)`.
 pub(super) fn log_softmax(logits: &[f64], temperature: f64) -> Vec<f64> {
-    let largest = logits.iter().fold(f64::NEG_INFINITY, |largest, z| largest.max(*z));
-    let shifted = logits.iter().map(|z| (z - largest) / temperature);
+    let largest = largest(logits.iter().copied());
+    let shifted = logits.iter().map(|z| ((z - largest) / temperature).max(LEAST));
     let sum: f64 = shifted.clone().map(f64::exp).sum();
     shifted.map(|z| z - sum.ln()).collect()
+}
+
+/// `log Σ eᶻ`.
+pub(super) fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = largest(values.clone());
+    largest + values.map(|z| (z - largest).exp()).sum::<f64>().ln()
 }
 
 /// `softmax(logits / temperature)`.
@@ -19,4 +28,8 @@ pub(super) fn softmax_backward(p: &[f64], gradient: impl Fn(usize) -> f64, tempe
     for (class, (out, p)) in out.iter_mut().zip(p).enumerate() {
         *out += p * (gradient(class) - mean) / temperature;
     }
+}
+
+fn largest(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(f64::NEG_INFINITY, f64::max)
 }

@@ -1,0 +1,164 @@
+//! Every bad input of losses on outputs is an error that names it.
+
+use ndarray::{Array1, Array2, ArrayD, array};
+use tersor::{
+    Distiller, Error, Signals,
+    distill::{Average, Divergence, Ensemble, Schedule},
+};
+
+use super::{Scaled, every_distiller};
+
+/// The setting and value that an error names.
+#[track_caller]
+fn assert_setting(distiller: &dyn Distiller, expected: &str, bad: f64) {
+    let logits = array![[0.0, 1.0]];
+    match distiller.apply(&Signals::new(&logits, &logits).labels(&[0])) {
+        Err(Error::Setting { setting, value, .. }) => {
+            assert_eq!(setting, expected);
+            assert!(value == bad || value.is_nan() && bad.is_nan(), "{value}");
+        }
+        other => panic!("{distiller:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert_setting(&Distiller::soft_targets(bad), "temperature", bad);
+        assert_setting(&Distiller::soft_targets(Schedule::linear(bad, 1.0)), "temperature", bad);
+        assert_setting(&Distiller::soft_targets(Schedule::linear(1.0, bad)).standardized(), "temperature", bad);
+        assert_setting(&Distiller::dkd().temperature(bad), "temperature", bad);
+        assert_setting(&Distiller::dist().temperature(bad), "temperature", bad);
+        assert_setting(&Distiller::dist().epsilon(bad), "epsilon", bad);
+        assert_setting(&Distiller::logits().standardized().epsilon(bad), "epsilon", bad);
+    }
+    for bad in [-0.1, f64::NAN, f64::INFINITY] {
+        assert_setting(&Distiller::dkd().alpha(bad), "alpha", bad);
+        assert_setting(&Distiller::dkd().beta(Schedule::warm_up(bad, 0.1)), "beta", bad);
+        assert_setting(&Distiller::dist().beta(bad), "beta", bad);
+        assert_setting(&Distiller::dist().gamma(bad), "gamma", bad);
+        assert_setting(&Distiller::mix().term(1.0, Distiller::logits()).term(bad, Distiller::logits()), "weight", bad);
+    }
+    for bad in [-0.1, 1.1, f64::NAN] {
+        assert_setting(&Distiller::hard_labels().label_smoothing(bad), "label_smoothing", bad);
+        let divergence = Divergence::JensenShannon { beta: bad };
+        assert_setting(&Distiller::soft_targets(1.0).divergence(divergence), "beta", bad);
+        let window = Schedule::linear(1.0, 2.0).over(bad, 1.0);
+        assert_setting(&Distiller::soft_targets(window), "the window of a schedule", bad);
+    }
+}
+
+#[test]
+fn bad_signals_are_named_by_every_loss() {
+    let good = array![[0.0, 1.0, 2.0], [1.0, 0.0, 0.0]];
+    let signals = || Signals::new(&good, &good).labels(&[0, 2]);
+    let (empty, line) = (Array2::<f64>::zeros((0, 3)), Array1::<f64>::zeros(3));
+    let spoiled = array![[0.0, 1.0, 2.0], [1.0, f64::NAN, 0.0]];
+    for distiller in every_distiller() {
+        let apply = |signals: Signals<'_>| distiller.apply(&signals);
+        assert!(apply(signals()).is_ok());
+        assert!(matches!(apply(Signals::new(&empty, &empty)), Err(Error::Empty { .. })), "{distiller:?}");
+        let found = apply(Signals::new(&spoiled, &good).labels(&[0, 2]));
+        assert!(matches!(found, Err(Error::NotFinite { index: 4, .. })), "{distiller:?}: {found:?}");
+        for bad in [-0.1, 1.1, f64::NAN] {
+            let found = apply(signals().progress(bad));
+            assert!(matches!(found, Err(Error::Setting { setting: "progress", .. })), "{distiller:?}: {found:?}");
+        }
+        let found = apply(Signals::new(&line, &line).labels(&[0]));
+        assert!(matches!(found, Err(Error::Rank { .. })), "{distiller:?}: {found:?}");
+        let found = apply(signals().sample_weights(&[1.0]));
+        assert!(matches!(found, Err(Error::Shape { what: "sample_weights", .. })), "{distiller:?}: {found:?}");
+        let found = apply(signals().class_weights(&[1.0, 2.0]));
+        assert!(matches!(found, Err(Error::Shape { what: "class_weights", .. })), "{distiller:?}: {found:?}");
+        let found = apply(signals().sample_weights(&[1.0, -1.0]));
+        assert!(matches!(found, Err(Error::Setting { setting: "sample_weights", .. })), "{distiller:?}: {found:?}");
+        let found = apply(signals().class_weights(&[1.0, 1.0, f64::NAN]));
+        assert!(matches!(found, Err(Error::Setting { setting: "class_weights", .. })), "{distiller:?}: {found:?}");
+        let found = apply(signals().labels(&[0]));
+        assert!(matches!(found, Err(Error::Shape { what: "labels", .. })), "{distiller:?}: {found:?}");
+        let found = apply(signals().labels(&[0, 3]));
+        assert!(matches!(found, Err(Error::Label { label: 3, index: 1, classes: 3 })), "{distiller:?}: {found:?}");
+    }
+}
+
+#[test]
+fn a_teacher_that_does_not_fit_is_an_error_where_it_is_read() {
+    let (good, other) = (array![[0.0, 1.0]], array![[0.0, 1.0, f64::NAN]]);
+    let signals = Signals::new(&good, &other).labels(&[0]);
+    assert!(Distiller::hard_labels().apply(&signals).is_ok());
+    for distiller in [&Distiller::dkd() as &dyn Distiller, &Distiller::dist(), &Distiller::logits().standardized()] {
+        assert!(matches!(distiller.apply(&signals), Err(Error::NotFinite { index: 2, .. })));
+        let wide = array![[0.0, 1.0, 2.0]];
+        assert!(matches!(distiller.apply(&Signals::new(&good, &wide).labels(&[0])), Err(Error::Shape { .. })));
+    }
+}
+
+#[test]
+fn losses_that_read_labels_say_so() {
+    let logits = array![[0.0, 1.0]];
+    for distiller in [&Distiller::dkd() as &dyn Distiller, &Distiller::hard_labels(), &Distiller::dkd().standardized()]
+    {
+        let error = distiller.apply(&Signals::new(&logits, &logits)).unwrap_err();
+        assert!(matches!(&error, Error::Conflict { remedy, .. } if remedy.contains("Signals::labels")), "{error}");
+    }
+}
+
+#[test]
+fn mixes_of_nothing_and_wrong_parameters_are_errors() {
+    let logits = array![[0.0, 1.0]];
+    let signals = Signals::new(&logits, &logits);
+    assert!(matches!(Distiller::mix().apply(&signals), Err(Error::Empty { what: "the mix of losses" })));
+    let one: [ArrayD<f64>; 1] = [ndarray::arr0(1.0).into_dyn()];
+    let mix = Distiller::mix().term(1.0, Scaled).term(1.0, Scaled);
+    for given in [&one[..], &[]] {
+        assert!(matches!(mix.apply(&signals.clone().parameters(given)), Err(Error::Conflict { .. })));
+    }
+}
+
+#[test]
+fn bad_ensembles_are_errors() {
+    let student = array![[0.0, 1.0], [1.0, 0.0]];
+    let signals = Signals::new(&student, &student);
+    let soft = Distiller::soft_targets(1.0);
+    for average in [Average::Logits, Average::Probabilities, Average::Losses] {
+        let apply = |ensemble: &Ensemble, teachers: &[ArrayD<f64>]| ensemble.apply(&soft, &signals, teachers);
+        let ensemble = Ensemble::new(average);
+        let teacher = student.clone().into_dyn();
+        assert!(matches!(apply(&ensemble, &[]), Err(Error::Empty { .. })));
+        let none = ArrayD::zeros(vec![0, 2]);
+        assert!(matches!(apply(&ensemble, &[teacher.clone(), none]), Err(Error::Empty { .. })));
+        let spoiled = array![[0.0, 1.0], [f64::INFINITY, 0.0]].into_dyn();
+        assert!(matches!(apply(&ensemble, &[teacher.clone(), spoiled]), Err(Error::NotFinite { index: 2, .. })));
+        let wide = array![[0.0, 1.0, 2.0], [1.0, 0.0, 0.0]].into_dyn();
+        assert!(matches!(apply(&ensemble, &[teacher.clone(), wide.clone()]), Err(Error::Shape { .. })));
+        assert!(matches!(apply(&ensemble, &[wide.clone(), wide]), Err(Error::Shape { .. })));
+        let long = array![[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]].into_dyn();
+        assert!(matches!(apply(&ensemble.clone().by_entropy(), &[long.clone(), long]), Err(Error::Shape { .. })));
+        let scalar = ndarray::arr0(1.0).into_dyn();
+        assert!(matches!(apply(&ensemble.clone().by_entropy(), &[scalar]), Err(Error::Rank { .. })));
+
+        let two = [teacher.clone(), teacher];
+        for weights in [vec![], vec![1.0], vec![1.0; 3]] {
+            let found = apply(&ensemble.clone().weights(weights), &two);
+            assert!(matches!(found, Err(Error::Shape { what: "weights", .. })), "{found:?}");
+        }
+        for weights in [[1.0, -1.0], [f64::NAN, 1.0], [f64::INFINITY, 1.0], [0.0, 0.0], [f64::MAX, f64::MAX]] {
+            for ensemble in [ensemble.clone(), ensemble.clone().by_entropy()] {
+                let found = apply(&ensemble.weights(weights), &two);
+                assert!(matches!(found, Err(Error::Setting { .. })), "{found:?}");
+            }
+        }
+        let found = ensemble.apply(&Distiller::soft_targets(0.0), &signals, &two);
+        assert!(matches!(found, Err(Error::Setting { setting: "temperature", .. })), "{found:?}");
+        let short = signals.clone().sample_weights(&[1.0]);
+        for ensemble in [ensemble.clone(), ensemble.clone().by_entropy()] {
+            assert!(matches!(ensemble.apply(&soft, &short, &two), Err(Error::Shape { what: "sample_weights", .. })));
+        }
+        if average == Average::Losses {
+            assert!(matches!(ensemble.combine(&two, 1.0), Err(Error::Conflict { .. })));
+        } else {
+            let found = ensemble.combine(&two, -1.0);
+            assert!(matches!(found, Err(Error::Setting { setting: "temperature", value: -1.0, .. })));
+        }
+    }
+}
