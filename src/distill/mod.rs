@@ -2,9 +2,36 @@
 //!
 //! A [`Distiller`] takes arrays and gives a value and gradients: it works with any framework. [`Distillation`] trains a
 //! network of [`nn`](crate::nn) by several of them.
+//!
+//! # Features
+//!
+//! Losses on features see every signal as channels at positions:
+//!
+//! | rank | axes | channels | positions |
+//! |---|---|---|---|
+//! | 2 | (batch, features) | features | one |
+//! | 3 | (batch, sequence, features) | features | the sequence |
+//! | 4 | (batch, channels, height, width) | channels | height x width, row by row |
+//!
+//! Student and teacher have the same rank. Where their images differ in size, the larger is averaged down to the smaller,
+//! each axis for itself, by torch's `adaptive_avg_pool2d`: of `n` entries and `m` wanted, entry `i` is the mean of those from
+//! `floor(i n / m)` up to, not including, `ceil((i + 1) n / m)`. The gradient goes back by the transpose of that. Sequences
+//! of different length are an error: their positions are tokens.
+//!
+//! Where student and teacher differ in their number of channels, a loss that compares channel by channel takes a trainable
+//! projection: [`Distiller::projected`].
 
+mod attention;
+mod channel_wise;
+mod cosine;
+mod fsp;
+mod hint;
 mod logits;
 mod loss;
+mod maps;
+mod nst;
+mod pointwise;
+mod projected;
 mod reduction;
 mod schedule;
 mod settings;
@@ -12,17 +39,27 @@ mod signals;
 mod soft_targets;
 mod softmax;
 mod teacher;
+mod units;
+mod vid;
 
 use std::fmt::Debug;
 
+pub use attention::Attention;
+pub use channel_wise::ChannelWise;
+pub use cosine::Cosine;
+pub use fsp::Fsp;
+pub use hint::Hint;
 pub use logits::Logits;
 pub use loss::Loss;
 use ndarray::ArrayD;
+pub use nst::{Kernel, Nst};
+pub use projected::Projected;
 pub use reduction::Reduction;
 pub use schedule::Schedule;
 pub use signals::{Outputs, Signals};
 pub use soft_targets::{Divergence, SoftTargets};
 pub use teacher::{Answer, Batch, Recorded, Teacher};
+pub use vid::Vid;
 
 use crate::{error::Result, sealed::Is};
 
@@ -58,6 +95,20 @@ pub trait Distiller: Debug + Send + Sync {
         Ok(vec![])
     }
 
+    /// Whether the loss compares features channel by channel, so that where student and teacher have different numbers of
+    /// channels it must be [`projected`](Distiller::projected): [`Projected::where_needed`] asks. By default it does not.
+    fn compares_channels(&self) -> bool {
+        false
+    }
+
+    /// The loss behind a trainable linear map from the student's channels to the teacher's.
+    fn projected(self) -> Projected<Self>
+    where
+        Self: Sized,
+    {
+        Projected::new(self)
+    }
+
     /// [`SoftTargets`]: the teacher's distribution at a temperature.
     fn soft_targets(temperature: impl Into<Schedule>) -> Self
     where
@@ -74,5 +125,82 @@ pub trait Distiller: Debug + Send + Sync {
         Logits: Is<Self>,
     {
         Logits::new().is()
+    }
+
+    /// [`Hint`]: the teacher's features, number by number, through a trainable regressor.
+    fn hint() -> Self
+    where
+        Self: Sized,
+        Hint: Is<Self>,
+    {
+        Hint::new().is()
+    }
+
+    /// [`Attention`]: where features are large.
+    fn attention() -> Self
+    where
+        Self: Sized,
+        Attention: Is<Self>,
+    {
+        Attention::new().is()
+    }
+
+    /// [`Nst`]: the distribution of what channels respond to.
+    fn nst() -> Self
+    where
+        Self: Sized,
+        Nst: Is<Self>,
+    {
+        Nst::new().is()
+    }
+
+    /// [`Fsp`]: how the channels of two layers go together.
+    fn fsp() -> Self
+    where
+        Self: Sized,
+        Fsp: Is<Self>,
+    {
+        Fsp::new().is()
+    }
+
+    /// [`ChannelWise`]: where each channel is active, at a temperature.
+    fn channel_wise(temperature: impl Into<Schedule>) -> Self
+    where
+        Self: Sized,
+        ChannelWise: Is<Self>,
+    {
+        ChannelWise::new(temperature).is()
+    }
+
+    /// [`Vid`]: the teacher's features, as likely as the student can make them.
+    fn vid() -> Self
+    where
+        Self: Sized,
+        Vid: Is<Self>,
+    {
+        Vid::new().is()
+    }
+
+    /// [`Cosine`]: the direction of the features.
+    fn cosine() -> Self
+    where
+        Self: Sized,
+        Cosine: Is<Self>,
+    {
+        Cosine::new().is()
+    }
+}
+
+impl<D: Distiller + ?Sized> Distiller for Box<D> {
+    fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
+        (**self).apply(signals)
+    }
+
+    fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
+        (**self).parameters(student, teacher, seed)
+    }
+
+    fn compares_channels(&self) -> bool {
+        (**self).compares_channels()
     }
 }
