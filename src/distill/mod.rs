@@ -95,8 +95,8 @@ pub trait Distiller: Debug + Send + Sync {
         Ok(vec![])
     }
 
-    /// Whether the loss compares features channel by channel, so that where student and teacher have different numbers of
-    /// channels it must be [`projected`](Distiller::projected): [`Projected::where_needed`] asks. By default it does not.
+    /// Whether the loss compares features channel by channel, so that it must be [`projected`](Distiller::projected) where
+    /// student and teacher have different numbers of channels. By default it does not.
     fn compares_channels(&self) -> bool {
         false
     }

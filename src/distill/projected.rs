@@ -22,7 +22,12 @@ use crate::{
 /// | `projection.bias` b | (teacher's channels) | the same |
 /// | those of the wrapped loss | | its own, for signals of the teacher's width |
 ///
-/// The first signal is projected; a [second](Signals::and) stays as it is.
+/// | setting | default | range |
+/// |---|---|---|
+/// | `where_needed`: projects where widths differ, and has no parameters where they do not | always projects | |
+///
+/// The first signal is projected; a [second](Signals::and) stays as it is. A loss that
+/// [compares channels](Distiller::compares_channels) may so be given layers of any width.
 ///
 /// ```
 /// use ndarray::{Array2, array};
@@ -45,35 +50,26 @@ use crate::{
 #[must_use]
 pub struct Projected<D> {
     loss: D,
+    always: bool,
 }
 
-impl<D: Distiller> Projected<D> {
+impl<D> Projected<D> {
     pub(super) fn new(loss: D) -> Projected<D> {
-        Projected { loss }
+        Projected { loss, always: true }
     }
-}
 
-impl Projected<Box<dyn Distiller>> {
-    /// The loss as it is, or projected where it must be for signals of these shapes: where it
-    /// [compares channels](Distiller::compares_channels) of which student and teacher have different numbers.
+    /// Applies the loss as it is to features of equal widths.
     ///
     /// ```
-    /// use tersor::{Distiller, distill::Projected};
+    /// use tersor::Distiller;
     ///
-    /// let loss = |students| Projected::where_needed(Box::new(Distiller::cosine()), &[8, students], &[8, 5]);
-    /// assert_eq!(loss(5)?.parameters(&[8, 5], &[8, 5], 0)?.len(), 0);
-    /// assert_eq!(loss(3)?.parameters(&[8, 3], &[8, 5], 0)?.len(), 2);
+    /// let loss = Distiller::cosine().projected().where_needed();
+    /// assert_eq!(loss.parameters(&[8, 3], &[8, 5], 0)?.len(), 2);
+    /// assert_eq!(loss.parameters(&[8, 5], &[8, 5], 0)?.len(), 0);
     /// # Ok::<(), tersor::Error>(())
     /// ```
-    ///
-    /// # Errors
-    /// [`Error::Rank`], [`Error::Empty`] for shapes of a loss that compares channels and that no features have.
-    pub fn where_needed(loss: Box<dyn Distiller>, student: &[usize], teacher: &[usize]) -> Result<Box<dyn Distiller>> {
-        if !loss.compares_channels() {
-            return Ok(loss);
-        }
-        let [student, teacher] = widths(student, teacher)?;
-        Ok(if student == teacher { loss } else { Box::new(loss.projected()) })
+    pub fn where_needed(self) -> Projected<D> {
+        Projected { always: false, ..self }
     }
 }
 
@@ -81,6 +77,9 @@ impl<D: Distiller> Distiller for Projected<D> {
     fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
         let (student, teacher) = (signals.student()?, signals.teacher()?);
         let [inputs, outputs] = widths(student.shape(), teacher.shape())?;
+        if inputs == outputs && !self.always {
+            return self.loss.apply(signals);
+        }
         let (own, others) = signals.own_first(&Pointwise::shapes(inputs, outputs))?;
         let (projection, student) = (Pointwise::new(own), Maps::new(STUDENT, &student)?);
 
@@ -100,6 +99,9 @@ impl<D: Distiller> Distiller for Projected<D> {
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
         let [inputs, outputs] = widths(student, teacher)?;
+        if inputs == outputs && !self.always {
+            return self.loss.parameters(student, teacher, seed);
+        }
         let own = Pointwise::initial(inputs, outputs, &mut Random::new(seed));
         let names = ["projection.weight", "projection.bias"].map(String::from);
         let others = self.loss.parameters(&with_width(student, outputs), teacher, derive(seed, 0))?;
