@@ -6,6 +6,7 @@ use super::{
     Distiller, Loss, Signals,
     maps::{Maps, STUDENT, widths, with_width},
     pointwise::Pointwise,
+    signals::wrong_number,
 };
 use crate::{
     error::{Error, Result},
@@ -90,6 +91,9 @@ impl<D: Distiller> Distiller for Projected<D> {
         if loss.gradient.shape() != shape {
             let found = loss.gradient.shape().to_vec();
             return Err(Error::Shape { what: "the gradient of the projected loss", expected: shape, found });
+        }
+        if loss.parameters.len() != others.len() {
+            return Err(wrong_number(own.len() + loss.parameters.len(), own.len() + others.len()));
         }
         let slopes = Maps::new("the gradient of the projected loss", &loss.gradient.view())?.rows();
         let (gradient, own) = projection.backward(&rows, &slopes);

@@ -283,7 +283,8 @@ impl Outputs<'_> {
     }
 }
 
-fn wrong_number(needed: usize, found: usize) -> Error {
+/// That a loss was given other parameters than it made.
+pub(super) fn wrong_number(needed: usize, found: usize) -> Error {
     let what = format!("the loss needs {needed} parameters of its own, but {found} were given");
     Error::Conflict { what, remedy: "give those that Distiller::parameters makes" }
 }

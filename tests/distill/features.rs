@@ -81,7 +81,7 @@ fn gradients_are_those_of_finite_differences() {
         for (loss, (seed, [student, teacher])) in
             losses.iter().flat_map(|loss| (0..).zip(shapes).map(move |shapes| (loss, shapes)))
         {
-            for scale in [1.0, 1e-3, 1e4] {
+            for scale in [1.0, 0.03, 1e4] {
                 let (student, teacher) = (random(student, seed) * scale, random(teacher, 100 + seed));
                 check(loss.as_ref(), &given(loss.as_ref(), student.clone(), teacher.clone()));
                 check(loss.as_ref(), &given(loss.as_ref(), student, teacher * scale));
@@ -103,7 +103,7 @@ fn both_gradients_of_fsp_are_those_of_finite_differences() {
         [&[1, 2, 2, 5], &[1, 1, 3, 3], &[1, 2, 2, 2], &[1, 1, 1, 1]],
     ];
     for (seed, shapes) in (0..).zip(same) {
-        for scale in [1.0, 1e-3, 1e4] {
+        for scale in [1.0, 0.03, 1e4] {
             let [s1, s2, t1, t2] = shapes.map(|shape| random(shape, seed + shape.len() as u64 * 31) * scale);
             check(&Fsp::new(), &Given { second: Some([s2, t2]), ..Given::new(s1, t1) });
         }
