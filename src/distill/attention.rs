@@ -1,5 +1,7 @@
 //! Attention transfer: where the features are large.
 
+use std::mem::take;
+
 use ndarray::{Array2, Array3, Axis, Zip};
 
 use super::{
@@ -75,8 +77,8 @@ impl Distiller for Attention {
             return Err(Error::Setting { setting: "power", value, bound: "between 1 and 100" });
         }
         let power = self.power as i32;
-        let [student, teacher] = Maps::of(signals)?;
-        let [s, t] = [&student, &teacher].map(|maps| Attended::of(&maps.values, power));
+        let [mut student, mut teacher] = Maps::of(signals)?;
+        let [s, t] = [&mut student, &mut teacher].map(|maps| Attended::of(take(&mut maps.values), power));
         let mut difference = &s.map.rows - &t.map.rows;
         let (batch, elements) = (difference.nrows() as f64, difference.len() as f64);
         let value = if self.paper {
@@ -106,8 +108,7 @@ struct Attended {
 }
 
 impl Attended {
-    fn of(features: &Array3<f64>, power: i32) -> Attended {
-        let mut features = features.clone();
+    fn of(mut features: Array3<f64>, power: i32) -> Attended {
         let scales = features.outer_iter_mut().map(|mut sample| {
             let largest = sample.fold(0.0_f64, |largest, x| largest.max(x.abs()));
             let scale = if largest > SMALLEST { 1.0 / largest } else { 0.0 };
@@ -115,7 +116,7 @@ impl Attended {
             scale
         });
         let scales = scales.collect();
-        let energy = features.mapv(|x| x.abs().powi(power)).mean_axis(Axis(1)).expect("at least one channel");
+        let energy = features.mapv(|x| to_power(x.abs(), power)).mean_axis(Axis(1)).expect("at least one channel");
         Attended { map: Units::of(energy), features, scales }
     }
 
@@ -128,11 +129,21 @@ impl Attended {
             for mut channel in sample.outer_iter_mut() {
                 Zip::from(&mut channel).and(&slopes).for_each(|x, slope| {
                     // |x|^p has no slope at 0, be p 1 or more.
-                    let rise = if *x == 0.0 { 0.0 } else { x.abs().powi(power - 1).copysign(*x) };
+                    let rise = if *x == 0.0 { 0.0 } else { to_power(x.abs(), power - 1).copysign(*x) };
                     *x = slope * share * scale * rise;
                 });
             }
         }
         features
+    }
+}
+
+/// `x^p`, fast where it is mostly used.
+fn to_power(x: f64, p: i32) -> f64 {
+    match p {
+        0 => 1.0,
+        1 => x,
+        2 => x * x,
+        p => x.powi(p),
     }
 }

@@ -43,7 +43,7 @@ impl Distiller for Cosine {
         let count = s.rows.nrows() as f64;
         let value = 1.0 - (&s.rows * &t.rows).sum() / count;
         let gradient = s.backward(t.rows / -count);
-        Ok(Loss::new(value, student.rows_to_signal(&gradient)))
+        Ok(Loss::new(value, student.rows_to_signal(gradient)))
     }
 
     fn compares_channels(&self) -> bool {

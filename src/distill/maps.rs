@@ -78,7 +78,7 @@ impl Maps {
             values = pool(values, Axis(axis), len);
         }
         let (batch, channels, height, width) = values.dim();
-        let values = values.to_shape((batch, channels, height * width)).expect("as many elements").into_owned();
+        let values = values.into_shape_clone((batch, channels, height * width)).expect("as many elements");
         Maps { values, shape, size }
     }
 
@@ -87,14 +87,14 @@ impl Maps {
     pub(super) fn to_signal(&self, maps: Array3<f64>) -> ArrayD<f64> {
         let (batch, channels, _) = maps.dim();
         let [height, width] = self.size;
-        let mut values = maps.to_shape((batch, channels, height, width)).expect("as many elements").into_owned();
+        let mut values = maps.into_shape_clone((batch, channels, height, width)).expect("as many elements");
         for (axis, len) in [2, 3].into_iter().zip(size(&self.shape)) {
             values = pool_backward(values, Axis(axis), len);
         }
         if self.shape.len() == 3 {
             values.swap_axes(1, 2);
         }
-        values.to_shape(with_width(&self.shape, channels)).expect("as many elements").into_owned()
+        values.into_shape_clone(with_width(&self.shape, channels)).expect("as many elements")
     }
 
     /// (batch * positions, channels): a row a position.
@@ -111,16 +111,16 @@ impl Maps {
     }
 
     /// [`to_signal`](Maps::to_signal) of rows, one a channel of a sample.
-    pub(super) fn channel_rows_to_signal(&self, rows: &Array2<f64>) -> ArrayD<f64> {
-        let maps = rows.to_shape((self.values.len_of(Axis(0)), self.values.len_of(Axis(1)), rows.ncols()));
-        self.to_signal(maps.expect("as many elements").into_owned())
+    pub(super) fn channel_rows_to_signal(&self, rows: Array2<f64>) -> ArrayD<f64> {
+        self.to_signal(rows.into_shape_clone(self.values.dim()).expect("as many elements"))
     }
 
     /// [`to_signal`](Maps::to_signal) of rows, one a position.
-    pub(super) fn rows_to_signal(&self, rows: &Array2<f64>) -> ArrayD<f64> {
+    pub(super) fn rows_to_signal(&self, rows: Array2<f64>) -> ArrayD<f64> {
         let (batch, _, positions) = self.values.dim();
-        let maps = rows.to_shape((batch, positions, rows.ncols())).expect("as many elements");
-        self.to_signal(maps.into_owned().permuted_axes([0, 2, 1]))
+        let channels = rows.ncols();
+        let maps = rows.into_shape_clone((batch, positions, channels)).expect("as many elements");
+        self.to_signal(maps.permuted_axes([0, 2, 1]))
     }
 }
 
@@ -231,7 +231,7 @@ mod tests {
             let maps = Maps::new("it", &signal.view()).unwrap();
             assert_eq!(maps.values.dim().1, 3, "{shape:?}");
             assert_eq!(maps.to_signal(maps.values.clone()), signal, "{shape:?}");
-            assert_eq!(maps.rows_to_signal(&maps.rows()), signal, "{shape:?}");
+            assert_eq!(maps.rows_to_signal(maps.rows()), signal, "{shape:?}");
         }
     }
 }

@@ -116,6 +116,6 @@ impl Distiller for Nst {
             gradient.assign(&((push.dot(&x) - pull.dot(&y)) * (2.0 / batch)));
         }
         let gradient = gradient.into_shape_with_order(s.rows.dim()).expect("as many elements");
-        Ok(Loss::new(value, student.channel_rows_to_signal(&s.backward(gradient))))
+        Ok(Loss::new(value, student.channel_rows_to_signal(s.backward(gradient))))
     }
 }

@@ -2,7 +2,13 @@
 
 use ndarray::{Array2, ArrayD, ArrayView1, ArrayView2, Axis, Ix1, Ix2};
 
-use crate::random::Random;
+use crate::{
+    error::{Error, Result},
+    random::Random,
+};
+
+/// The most weights that one map is begun with: 2 GiB of them.
+const MOST: usize = 1 << 28;
 
 /// `y = W x + b` for each row x, with `W` (outputs, inputs).
 #[derive(Debug)]
@@ -18,10 +24,14 @@ impl<'a> Pointwise<'a> {
     }
 
     /// Weight and bias uniform in ±1/√inputs, as torch begins `Linear` and `Conv2d`.
-    pub(super) fn initial(inputs: usize, outputs: usize, random: &mut Random) -> [ArrayD<f64>; 2] {
+    pub(super) fn initial(inputs: usize, outputs: usize, random: &mut Random) -> Result<[ArrayD<f64>; 2]> {
+        if inputs.checked_mul(outputs).is_none_or(|weights| weights > MOST) {
+            let what = format!("a linear map from {inputs} to {outputs} channels has more than {MOST} weights");
+            return Err(Error::Conflict { what, remedy: "choose narrower layers" });
+        }
         let bound = (1.0 / (inputs as f64).sqrt()) as f32;
-        Pointwise::shapes(inputs, outputs)
-            .map(|shape| ArrayD::from_shape_simple_fn(shape, || f64::from(random.within(bound))))
+        Ok(Pointwise::shapes(inputs, outputs)
+            .map(|shape| ArrayD::from_shape_simple_fn(shape, || f64::from(random.within(bound)))))
     }
 
     /// Of a weight and a bias, shapes checked.

@@ -85,7 +85,7 @@ impl<D: Distiller> Distiller for Projected<D> {
         let (projection, student) = (Pointwise::new(own), Maps::new(STUDENT, &student)?);
 
         let rows = student.rows();
-        let projected = student.rows_to_signal(&projection.forward(&rows));
+        let projected = student.rows_to_signal(projection.forward(&rows));
         let shape = projected.shape().to_vec();
         let loss = self.loss.apply(&signals.instead(projected, teacher.to_owned()).parameters(others))?;
         if loss.gradient.shape() != shape {
@@ -98,7 +98,7 @@ impl<D: Distiller> Distiller for Projected<D> {
         let slopes = Maps::new("the gradient of the projected loss", &loss.gradient.view())?.rows();
         let (gradient, own) = projection.backward(&rows, &slopes);
         let parameters = own.into_iter().chain(loss.parameters).collect();
-        Ok(Loss { gradient: student.rows_to_signal(&gradient), parameters, ..loss })
+        Ok(Loss { gradient: student.rows_to_signal(gradient), parameters, ..loss })
     }
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
@@ -106,7 +106,7 @@ impl<D: Distiller> Distiller for Projected<D> {
         if inputs == outputs && !self.always {
             return self.loss.parameters(student, teacher, seed);
         }
-        let own = Pointwise::initial(inputs, outputs, &mut Random::new(seed));
+        let own = Pointwise::initial(inputs, outputs, &mut Random::new(seed))?;
         let names = ["projection.weight", "projection.bias"].map(String::from);
         let others = self.loss.parameters(&with_width(student, outputs), teacher, derive(seed, 0))?;
         Ok(names.into_iter().zip(own).chain(others).collect())

@@ -129,7 +129,7 @@ impl Distiller for Vid {
                 Zip::from(&mut gradient).and(&inputs[index]).for_each(|g, x| *g = if *x > 0.0 { *g } else { 0.0 });
             }
         }
-        Ok(Loss::new(value, student.rows_to_signal(&gradient)).with_parameters(parameters))
+        Ok(Loss::new(value, student.rows_to_signal(gradient)).with_parameters(parameters))
     }
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
@@ -138,7 +138,7 @@ impl Distiller for Vid {
         let mut random = Random::new(seed);
         let mut parameters = vec![];
         for (index, [inputs, outputs]) in self.layers(student, teacher).into_iter().enumerate() {
-            let [weight, bias] = Pointwise::initial(inputs, outputs, &mut random);
+            let [weight, bias] = Pointwise::initial(inputs, outputs, &mut random)?;
             parameters.push((format!("regressor.{index}.weight"), weight));
             parameters.push((format!("regressor.{index}.bias"), bias));
         }

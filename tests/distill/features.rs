@@ -434,6 +434,23 @@ fn axes_say_where_channels_are() {
     }
 }
 
+#[test]
+fn arrays_of_any_layout_and_float_type_are_read() {
+    let (student, teacher) = (random(&[3, 4, 2, 2], 1), random(&[3, 4, 2, 2], 2));
+    let turned = |array: &ArrayD<f64>| array.t().as_standard_layout().into_owned();
+    for loss in of_any_width().into_iter().chain(of_one_width()) {
+        let own = given(&loss, student.clone(), teacher.clone()).parameters;
+        let plain = loss.apply(&Signals::new(&student, &teacher).parameters(&own)).unwrap();
+        let (s, t) = (turned(&student), turned(&teacher));
+        let views = loss.apply(&Signals::new(&s.t(), &t.t()).parameters(&own)).unwrap();
+        near(views.value, plain.value, &loss);
+        assert!((&views.gradient - &plain.gradient).iter().all(|d| d.abs() < 1e-12), "{loss:?}");
+        let (s, t) = (student.mapv(|x| x as f32), teacher.mapv(|x| x as f32)); // numbers of 24 bits
+        let single = loss.apply(&Signals::new(&s, &t).parameters(&own)).unwrap();
+        assert_eq!((single.value, single.gradient), (plain.value, plain.gradient), "{loss:?}");
+    }
+}
+
 // ---- bad input
 
 #[test]
@@ -502,6 +519,12 @@ fn bad_parameters_get_errors() {
         broken[1].fill(f64::NAN);
         assert!(matches!(refused(&broken), Error::NotFinite { .. }), "{loss:?}");
     }
+    let too_wide = [&[2, usize::MAX][..], &[2, 3, usize::MAX / 2]];
+    for shape in too_wide {
+        assert!(matches!(Hint::new().parameters(shape, &[2, 3], 0), Err(Error::Conflict { .. })), "{shape:?}");
+        assert!(matches!(Vid::new().parameters(&[2, 3], shape, 0), Err(Error::Conflict { .. })), "{shape:?}");
+    }
+    assert!(Vid::new().hidden([usize::MAX]).parameters(&[2, 3], &[2, 3], 0).is_err());
     // One that is no parameter of anything.
     let one = [array![1.0].into_dyn()];
     let loss = Cosine::new().projected().where_needed();
