@@ -81,7 +81,7 @@ impl<D: Distiller> Distiller for Projected<D> {
         if inputs == outputs && !self.always {
             return self.loss.apply(signals);
         }
-        let (own, others) = signals.own_first(&Pointwise::shapes(inputs, outputs))?;
+        let [own, others] = signals.own_first(&Pointwise::shapes(inputs, outputs))?;
         let (projection, student) = (Pointwise::new(own), Maps::new(STUDENT, &student)?);
 
         let rows = student.rows();

@@ -198,12 +198,12 @@ impl<'a> Signals<'a> {
 
     /// The same of any number.
     pub(super) fn own_all(&self, shapes: &[impl AsRef<[usize]>]) -> Result<&[ArrayD<f64>]> {
-        let (own, others) = self.own_first(shapes)?;
+        let [own, others] = self.own_first(shapes)?;
         if others.is_empty() { Ok(own) } else { Err(wrong_number(shapes.len(), self.parameters.len())) }
     }
 
     /// The first of the loss's own parameters, of these shapes and finite, and those that are left.
-    pub(super) fn own_first(&self, shapes: &[impl AsRef<[usize]>]) -> Result<(&[ArrayD<f64>], &[ArrayD<f64>])> {
+    pub(super) fn own_first(&self, shapes: &[impl AsRef<[usize]>]) -> Result<[&[ArrayD<f64>]; 2]> {
         let parts = self.parameters.split_at_checked(shapes.len());
         let (first, others) = parts.ok_or_else(|| wrong_number(shapes.len(), self.parameters.len()))?;
         for (parameter, shape) in first.iter().zip(shapes) {
@@ -213,7 +213,7 @@ impl<'a> Signals<'a> {
             }
             sound("a parameter of the loss", parameter.view())?;
         }
-        Ok((first, others))
+        Ok([first, others])
     }
 
     /// The same signals, but for the first two arrays.
