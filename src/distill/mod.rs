@@ -2,17 +2,44 @@
 //!
 //! A [`Distiller`] takes arrays and gives a value and gradients: it works with any framework. [`Distillation`] trains a
 //! network of [`nn`](crate::nn) by several of them.
+//!
+//! # Features
+//!
+//! Losses on features see every signal as channels at positions:
+//!
+//! | rank | axes | channels | positions |
+//! |---|---|---|---|
+//! | 2 | (batch, features) | features | one |
+//! | 3 | (batch, sequence, features) | features | the sequence |
+//! | 4 | (batch, channels, height, width) | channels | height x width, row by row |
+//!
+//! Student and teacher have the same rank. Where their images differ in size, the larger is averaged down to the smaller,
+//! each axis for itself, by torch's `adaptive_avg_pool2d`: of `n` entries and `m` wanted, entry `i` is the mean of those from
+//! `floor(i n / m)` up to, not including, `ceil((i + 1) n / m)`. The gradient goes back by the transpose of that. Sequences
+//! of different length are an error: their positions are tokens.
+//!
+//! Where student and teacher differ in their number of channels, a loss that compares channel by channel takes a trainable
+//! projection: [`Distiller::projected`].
 
+mod attention;
+mod channel_wise;
+mod cosine;
 mod dist;
 mod distillation;
 mod dkd;
 mod ensemble;
+mod fsp;
 mod hard_labels;
+mod hint;
 mod logits;
 mod loss;
+mod maps;
 mod mix;
 mod mutual;
+mod nst;
 mod objective;
+mod pointwise;
+mod projected;
 mod reduction;
 mod report;
 mod schedule;
@@ -23,19 +50,28 @@ mod softmax;
 mod standardized;
 mod teacher;
 mod term;
+mod units;
+mod vid;
 
 use std::fmt::Debug;
 
+pub use attention::Attention;
+pub use channel_wise::ChannelWise;
+pub use cosine::Cosine;
 pub use dist::Dist;
 pub use distillation::Distillation;
 pub use dkd::Dkd;
 pub use ensemble::{Average, Ensemble};
+pub use fsp::Fsp;
 pub use hard_labels::HardLabels;
+pub use hint::Hint;
 pub use logits::Logits;
 pub use loss::Loss;
 pub use mix::Mix;
 pub use mutual::Mutual;
 use ndarray::ArrayD;
+pub use nst::{Kernel, Nst};
+pub use projected::Projected;
 pub use reduction::Reduction;
 pub use report::{Distilled, Part};
 pub use schedule::Schedule;
@@ -44,6 +80,7 @@ pub use soft_targets::{Divergence, SoftTargets};
 pub use standardized::Standardized;
 pub use teacher::{Answer, Batch, Recorded, Teacher};
 pub use term::At;
+pub use vid::Vid;
 
 use crate::{error::Result, sealed::Is};
 
@@ -92,6 +129,20 @@ pub trait Distiller: Debug + Send + Sync {
         Self: Sized,
     {
         Standardized::new(self)
+    }
+
+    /// Whether the loss compares features channel by channel, so that it must be [`projected`](Distiller::projected) where
+    /// student and teacher have different numbers of channels. By default it does not.
+    fn compares_channels(&self) -> bool {
+        false
+    }
+
+    /// The loss behind a trainable linear map from the student's channels to the teacher's.
+    fn projected(self) -> Projected<Self>
+    where
+        Self: Sized,
+    {
+        Projected::new(self)
     }
 
     /// [`SoftTargets`]: the teacher's distribution at a temperature.
@@ -146,5 +197,86 @@ pub trait Distiller: Debug + Send + Sync {
         Mix: Is<Self>,
     {
         Mix::new().is()
+    }
+
+    /// [`Hint`]: the teacher's features, number by number, through a trainable regressor.
+    fn hint() -> Self
+    where
+        Self: Sized,
+        Hint: Is<Self>,
+    {
+        Hint::new().is()
+    }
+
+    /// [`Attention`]: where features are large.
+    fn attention() -> Self
+    where
+        Self: Sized,
+        Attention: Is<Self>,
+    {
+        Attention::new().is()
+    }
+
+    /// [`Nst`]: the distribution of what channels respond to.
+    fn nst() -> Self
+    where
+        Self: Sized,
+        Nst: Is<Self>,
+    {
+        Nst::new().is()
+    }
+
+    /// [`Fsp`]: how the channels of two layers go together.
+    fn fsp() -> Self
+    where
+        Self: Sized,
+        Fsp: Is<Self>,
+    {
+        Fsp::new().is()
+    }
+
+    /// [`ChannelWise`]: where each channel is active, at a temperature.
+    fn channel_wise(temperature: impl Into<Schedule>) -> Self
+    where
+        Self: Sized,
+        ChannelWise: Is<Self>,
+    {
+        ChannelWise::new(temperature).is()
+    }
+
+    /// [`Vid`]: the teacher's features, as likely as the student can make them.
+    fn vid() -> Self
+    where
+        Self: Sized,
+        Vid: Is<Self>,
+    {
+        Vid::new().is()
+    }
+
+    /// [`Cosine`]: the direction of the features.
+    fn cosine() -> Self
+    where
+        Self: Sized,
+        Cosine: Is<Self>,
+    {
+        Cosine::new().is()
+    }
+}
+
+impl<D: Distiller + ?Sized> Distiller for Box<D> {
+    fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
+        (**self).apply(signals)
+    }
+
+    fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
+        (**self).parameters(student, teacher, seed)
+    }
+
+    fn temperature(&self, progress: f64) -> f64 {
+        (**self).temperature(progress)
+    }
+
+    fn compares_channels(&self) -> bool {
+        (**self).compares_channels()
     }
 }

@@ -191,19 +191,30 @@ impl<'a> Signals<'a> {
     /// The loss's own parameters, of these shapes.
     ///
     /// # Errors
-    /// [`Error::Conflict`] for another number of them, [`Error::Shape`].
+    /// [`Error::Conflict`] for another number of them, [`Error::Shape`], [`Error::NotFinite`].
     pub fn own<const N: usize>(&self, shapes: [&[usize]; N]) -> Result<[ArrayViewD<'_, f64>; N]> {
-        if self.parameters.len() != N {
-            let what = format!("the loss has {N} parameters of its own, but {} were given", self.parameters.len());
-            return Err(Error::Conflict { what, remedy: "give those that Distiller::parameters makes" });
-        }
-        for (parameter, shape) in self.parameters.iter().zip(shapes) {
-            if parameter.shape() != shape {
-                let (expected, found) = (shape.to_vec(), parameter.shape().to_vec());
+        let own = self.own_all(&shapes)?;
+        Ok(std::array::from_fn(|index| own[index].view()))
+    }
+
+    /// The same of any number.
+    pub(super) fn own_all(&self, shapes: &[impl AsRef<[usize]>]) -> Result<&[ArrayD<f64>]> {
+        let [own, others] = self.own_first(shapes)?;
+        if others.is_empty() { Ok(own) } else { Err(wrong_number(shapes.len(), self.parameters.len())) }
+    }
+
+    /// The first of the loss's own parameters, of these shapes and finite, and those that are left.
+    pub(super) fn own_first(&self, shapes: &[impl AsRef<[usize]>]) -> Result<[&[ArrayD<f64>]; 2]> {
+        let parts = self.parameters.split_at_checked(shapes.len());
+        let (first, others) = parts.ok_or_else(|| wrong_number(shapes.len(), self.parameters.len()))?;
+        for (parameter, shape) in first.iter().zip(shapes) {
+            if parameter.shape() != shape.as_ref() {
+                let (expected, found) = (shape.as_ref().to_vec(), parameter.shape().to_vec());
                 return Err(Error::Shape { what: "a parameter of the loss", expected, found });
             }
+            sound("a parameter of the loss", parameter.view())?;
         }
-        Ok(std::array::from_fn(|index| self.parameters[index].view()))
+        Ok([first, others])
     }
 
     /// All of the loss's own parameters.
@@ -292,6 +303,12 @@ impl Outputs<'_> {
         let gradient = ArrayD::from_shape_vec(self.shape.clone(), gradient).expect("as many elements");
         Loss::new(value, gradient)
     }
+}
+
+/// That a loss was given other parameters than it made.
+pub(super) fn wrong_number(needed: usize, found: usize) -> Error {
+    let what = format!("the loss needs {needed} parameters of its own, but {found} were given");
+    Error::Conflict { what, remedy: "give those that Distiller::parameters makes" }
 }
 
 fn slice(rows: &Array2<f64>) -> &[f64] {

@@ -5,6 +5,7 @@ mod affine;
 mod attention;
 mod case;
 mod distill;
+mod distill_features;
 mod kmeans;
 mod nf4;
 mod nn;
