@@ -3,24 +3,40 @@
 //! A [`Distiller`] takes arrays and gives a value and gradients: it works with any framework. [`Distillation`] trains a
 //! network of [`nn`](crate::nn) by several of them.
 
+mod attentions;
+mod correlation_congruence;
+mod heads;
 mod logits;
 mod loss;
+mod pkt;
 mod reduction;
+mod relations;
+mod rkd_angle;
+mod rkd_distance;
+mod samples;
 mod schedule;
 mod settings;
 mod signals;
+mod similarity_preserving;
 mod soft_targets;
 mod softmax;
 mod teacher;
 
 use std::fmt::Debug;
 
+pub use attentions::{Attentions, Compare};
+pub use correlation_congruence::{Correlation, CorrelationCongruence};
 pub use logits::Logits;
 pub use loss::Loss;
 use ndarray::ArrayD;
+pub use pkt::Pkt;
 pub use reduction::Reduction;
+pub use relations::Relations;
+pub use rkd_angle::RkdAngle;
+pub use rkd_distance::RkdDistance;
 pub use schedule::Schedule;
 pub use signals::{Outputs, Signals};
+pub use similarity_preserving::SimilarityPreserving;
 pub use soft_targets::{Divergence, SoftTargets};
 pub use teacher::{Answer, Batch, Recorded, Teacher};
 
@@ -74,5 +90,68 @@ pub trait Distiller: Debug + Send + Sync {
         Logits: Is<Self>,
     {
         Logits::new().is()
+    }
+
+    /// [`RkdDistance`]: distances between samples.
+    fn rkd_distance() -> Self
+    where
+        Self: Sized,
+        RkdDistance: Is<Self>,
+    {
+        RkdDistance::new().is()
+    }
+
+    /// [`RkdAngle`]: angles between samples.
+    fn rkd_angle() -> Self
+    where
+        Self: Sized,
+        RkdAngle: Is<Self>,
+    {
+        RkdAngle::new().is()
+    }
+
+    /// [`SimilarityPreserving`]: which samples are alike.
+    fn similarity_preserving() -> Self
+    where
+        Self: Sized,
+        SimilarityPreserving: Is<Self>,
+    {
+        SimilarityPreserving::new().is()
+    }
+
+    /// [`CorrelationCongruence`]: how samples correlate.
+    fn correlation_congruence() -> Self
+    where
+        Self: Sized,
+        CorrelationCongruence: Is<Self>,
+    {
+        CorrelationCongruence::new().is()
+    }
+
+    /// [`Pkt`]: who is a neighbour of whom, as probabilities.
+    fn pkt() -> Self
+    where
+        Self: Sized,
+        Pkt: Is<Self>,
+    {
+        Pkt::new().is()
+    }
+
+    /// [`Relations`]: how positions of a transformer's layer relate to one another.
+    fn relations(heads: usize) -> Self
+    where
+        Self: Sized,
+        Relations: Is<Self>,
+    {
+        Relations::new(heads).is()
+    }
+
+    /// [`Attentions`]: where the heads of a transformer's layer look.
+    fn attentions(heads: usize) -> Self
+    where
+        Self: Sized,
+        Attentions: Is<Self>,
+    {
+        Attentions::new(heads).is()
     }
 }
