@@ -6,8 +6,9 @@ use ndarray::{Array2, s};
 
 use super::{
     Distiller, Loss, Signals,
-    samples::{Directions, Samples, compare, finite, products, products_backward, rows},
+    samples::{Samples, compare, finite, products, products_backward, rows},
     settings::positive,
+    units::Units,
 };
 use crate::error::{Error, Result};
 
@@ -113,7 +114,7 @@ fn gaussian(gamma: f64, order: usize) -> Vec<f64> {
 /// The kernel is a polynomial of the cosine, the constant term first.
 fn kernel(signals: &Signals<'_>, coefficients: &[f64]) -> Result<Loss> {
     let samples = Samples::of(signals)?;
-    let [student, teacher] = [&samples.student, &samples.teacher].map(|rows| Directions::of(rows.clone()));
+    let [student, teacher] = [&samples.student, &samples.teacher].map(|rows| Units::of(rows.clone()));
     let share = 1.0 / (samples.len() as f64).powi(2);
     let (value, slopes) = compare(&products(&student.rows), &products(&teacher.rows), |s, t| {
         let ((s, slope), (t, _)) = (polynomial(coefficients, s), polynomial(coefficients, t));

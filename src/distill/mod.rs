@@ -21,6 +21,7 @@ mod similarity_preserving;
 mod soft_targets;
 mod softmax;
 mod teacher;
+mod units;
 
 use std::fmt::Debug;
 

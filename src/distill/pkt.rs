@@ -4,7 +4,8 @@ use ndarray::{Array1, Array2, Axis};
 
 use super::{
     Distiller, Loss, Signals,
-    samples::{Directions, Samples, compare, products, products_backward},
+    samples::{Samples, compare, products, products_backward},
+    units::Units,
 };
 use crate::error::Result;
 
@@ -48,9 +49,9 @@ impl Pkt {
 impl Distiller for Pkt {
     fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
         let samples = Samples::of(signals)?;
-        let directions = Directions::of(samples.student.clone());
+        let directions = Units::of(samples.student.clone());
         let (student, sums) = probabilities(&directions.rows);
-        let (teacher, _) = probabilities(&Directions::of(samples.teacher.clone()).rows);
+        let (teacher, _) = probabilities(&Units::of(samples.teacher.clone()).rows);
         let share = 1.0 / (samples.len() as f64).powi(2);
         let (value, mut slopes) =
             compare(&student, &teacher, |s, t| (t * ((t + EPSILON) / (s + EPSILON)).ln(), -share * t / (s + EPSILON)));

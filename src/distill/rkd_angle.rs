@@ -5,7 +5,8 @@ use ndarray::{Array2, Axis};
 use super::{
     Distiller, Loss, Signals,
     rkd_distance::huber,
-    samples::{Directions, Samples, compare, products, products_backward},
+    samples::{Samples, compare, products, products_backward},
+    units::Units,
 };
 use crate::error::Result;
 
@@ -68,6 +69,6 @@ impl Distiller for RkdAngle {
 }
 
 /// From one sample to every sample.
-fn directions(rows: &Array2<f64>, vertex: usize) -> Directions {
-    Directions::of(rows - &rows.row(vertex))
+fn directions(rows: &Array2<f64>, vertex: usize) -> Units {
+    Units::of(rows - &rows.row(vertex))
 }

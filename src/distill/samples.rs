@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1, ArrayViewD, Axis, Zip};
 
-use super::{Loss, Signals};
+use super::{Loss, Signals, units::SMALLEST};
 use crate::error::{Error, Result};
 
 /// Student's and teacher's samples, flattened to rows: of one number, of any two widths.
@@ -65,39 +65,10 @@ fn per_unit(rows: &Array2<f64>) -> f64 {
     (-largest.log2().floor().clamp(-500.0, 1000.0)).exp2()
 }
 
-/// The Euclidean length, in units of [`Samples`]. Below 1e-150 it counts as 0: the gradient of its direction would not be
-/// finite.
+/// The Euclidean length, in units of [`Samples`]; 0 if the row counts as zero.
 pub(super) fn length(row: ArrayView1<'_, f64>) -> f64 {
     let length = row.dot(&row).sqrt();
-    if length < 1e-150 { 0.0 } else { length }
-}
-
-/// Rows divided by their lengths; a row of length 0 stays 0.
-#[derive(Debug)]
-pub(super) struct Directions {
-    pub(super) rows: Array2<f64>,
-    lengths: Vec<f64>,
-}
-
-impl Directions {
-    pub(super) fn of(mut rows: Array2<f64>) -> Directions {
-        let lengths: Vec<f64> = rows.rows().into_iter().map(length).collect();
-        for (mut row, length) in rows.rows_mut().into_iter().zip(&lengths) {
-            row.mapv_inplace(|x| if *length > 0.0 { x / length } else { 0.0 });
-        }
-        Directions { rows, lengths }
-    }
-
-    /// From the gradient `g` for directions `e` that for the rows, `(g - (g·e) e) / length`; 0 for a row of length 0.
-    pub(super) fn backward(&self, mut gradient: Array2<f64>) -> Array2<f64> {
-        let rows = gradient.rows_mut().into_iter().zip(self.rows.rows());
-        for ((mut gradient, direction), length) in rows.zip(&self.lengths) {
-            let along = gradient.dot(&direction);
-            let slope = |g: f64, e: f64| if *length > 0.0 { (g - along * e) / length } else { 0.0 };
-            Zip::from(&mut gradient).and(direction).for_each(|g, e| *g = slope(*g, *e));
-        }
-        gradient
-    }
+    if length <= SMALLEST { 0.0 } else { length }
 }
 
 /// The products of all pairs of rows.

@@ -2,7 +2,8 @@
 
 use super::{
     Distiller, Loss, Signals,
-    samples::{Directions, Samples, compare, products, products_backward},
+    samples::{Samples, compare, products, products_backward},
+    units::Units,
 };
 use crate::error::Result;
 
@@ -43,7 +44,7 @@ impl SimilarityPreserving {
 impl Distiller for SimilarityPreserving {
     fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
         let samples = Samples::of(signals)?;
-        let [student, teacher] = [&samples.student, &samples.teacher].map(|rows| Directions::of(products(rows)));
+        let [student, teacher] = [&samples.student, &samples.teacher].map(|rows| Units::of(products(rows)));
         let share = 1.0 / (samples.len() as f64).powi(2);
         let (value, slopes) = compare(&student.rows, &teacher.rows, |s, t| ((s - t) * (s - t), 2.0 * share * (s - t)));
         Ok(samples.loss(share * value, products_backward(&student.backward(slopes), &samples.student)))

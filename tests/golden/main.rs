@@ -4,6 +4,7 @@
 mod affine;
 mod attention;
 mod case;
+mod distill_relations;
 mod kmeans;
 mod nf4;
 mod nn;
