@@ -33,16 +33,17 @@ use crate::error::Result;
 /// # Errors
 /// [`apply`](Distiller::apply) gives those of [`Signals::student`], [`Error::Rank`](crate::Error::Rank) for signals of one
 /// axis, and [`Error::Shape`](crate::Error::Shape) for another number of samples.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
-pub struct Pkt {}
+#[non_exhaustive]
+pub struct Pkt;
 
 const EPSILON: f64 = 1e-7;
 
 impl Pkt {
     /// The loss, which has no settings.
     pub fn new() -> Pkt {
-        Pkt::default()
+        Pkt
     }
 }
 

@@ -30,14 +30,15 @@ use crate::error::Result;
 /// # Errors
 /// [`apply`](Distiller::apply) gives those of [`Signals::student`], [`Error::Rank`](crate::Error::Rank) for signals of one
 /// axis, and [`Error::Shape`](crate::Error::Shape) for another number of samples.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
-pub struct SimilarityPreserving {}
+#[non_exhaustive]
+pub struct SimilarityPreserving;
 
 impl SimilarityPreserving {
     /// The loss, which has no settings.
     pub fn new() -> SimilarityPreserving {
-        SimilarityPreserving::default()
+        SimilarityPreserving
     }
 }
 

@@ -49,19 +49,11 @@ fn mean_over_pairs(student: &ArrayD<f64>, of: impl Fn(usize, usize) -> f64) -> f
 fn rkd_distance(student: &ArrayD<f64>, teacher: &ArrayD<f64>) -> f64 {
     let relative = |array: &ArrayD<f64>| {
         let rows = rows(array);
-        let of = |i: usize, j: usize| dot(&minus(&rows[i], &rows[j]), &minus(&rows[i], &rows[j])).sqrt();
-        let mut all = vec![vec![0.0; rows.len()]; rows.len()];
-        let (mut sum, mut count) = (0.0, 0.0);
-        for i in 0..rows.len() {
-            for j in 0..rows.len() {
-                all[i][j] = of(i, j);
-                if all[i][j] > 0.0 {
-                    sum += all[i][j];
-                    count += 1.0;
-                }
-            }
-        }
-        let mean = if count > 0.0 { sum / count } else { 1.0 };
+        let distance = |a: &Vec<f64>, b: &Vec<f64>| dot(&minus(a, b), &minus(a, b)).sqrt();
+        let of = |a| rows.iter().map(|b| distance(a, b)).collect();
+        let all: Vec<Vec<f64>> = rows.iter().map(of).collect();
+        let positive: Vec<f64> = all.iter().flatten().copied().filter(|d| *d > 0.0).collect();
+        let mean = if positive.is_empty() { 1.0 } else { positive.iter().sum::<f64>() / positive.len() as f64 };
         all.into_iter().map(|row| row.into_iter().map(|d| d / mean).collect()).collect::<Vec<Vec<f64>>>()
     };
     let (s, t) = (relative(student), relative(teacher));
