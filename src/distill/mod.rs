@@ -22,7 +22,9 @@
 //! projection: [`Distiller::projected`].
 
 mod attention;
+mod attentions;
 mod channel_wise;
+mod correlation_congruence;
 mod cosine;
 mod dist;
 mod distillation;
@@ -30,6 +32,7 @@ mod dkd;
 mod ensemble;
 mod fsp;
 mod hard_labels;
+mod heads;
 mod hint;
 mod logits;
 mod loss;
@@ -38,13 +41,19 @@ mod mix;
 mod mutual;
 mod nst;
 mod objective;
+mod pkt;
 mod pointwise;
 mod projected;
 mod reduction;
+mod relations;
 mod report;
+mod rkd_angle;
+mod rkd_distance;
+mod samples;
 mod schedule;
 mod settings;
 mod signals;
+mod similarity_preserving;
 mod soft_targets;
 mod softmax;
 mod standardized;
@@ -56,7 +65,9 @@ mod vid;
 use std::fmt::Debug;
 
 pub use attention::Attention;
+pub use attentions::{Attentions, Compare};
 pub use channel_wise::ChannelWise;
+pub use correlation_congruence::{Correlation, CorrelationCongruence};
 pub use cosine::Cosine;
 pub use dist::Dist;
 pub use distillation::Distillation;
@@ -71,11 +82,16 @@ pub use mix::Mix;
 pub use mutual::Mutual;
 use ndarray::ArrayD;
 pub use nst::{Kernel, Nst};
+pub use pkt::Pkt;
 pub use projected::Projected;
 pub use reduction::Reduction;
+pub use relations::Relations;
 pub use report::{Distilled, Part};
+pub use rkd_angle::RkdAngle;
+pub use rkd_distance::RkdDistance;
 pub use schedule::Schedule;
 pub use signals::{Outputs, Signals};
+pub use similarity_preserving::SimilarityPreserving;
 pub use soft_targets::{Divergence, SoftTargets};
 pub use standardized::Standardized;
 pub use teacher::{Answer, Batch, Recorded, Teacher};
@@ -260,6 +276,69 @@ pub trait Distiller: Debug + Send + Sync {
         Cosine: Is<Self>,
     {
         Cosine::new().is()
+    }
+
+    /// [`RkdDistance`]: distances between samples.
+    fn rkd_distance() -> Self
+    where
+        Self: Sized,
+        RkdDistance: Is<Self>,
+    {
+        RkdDistance::new().is()
+    }
+
+    /// [`RkdAngle`]: angles between samples.
+    fn rkd_angle() -> Self
+    where
+        Self: Sized,
+        RkdAngle: Is<Self>,
+    {
+        RkdAngle::new().is()
+    }
+
+    /// [`SimilarityPreserving`]: which samples are alike.
+    fn similarity_preserving() -> Self
+    where
+        Self: Sized,
+        SimilarityPreserving: Is<Self>,
+    {
+        SimilarityPreserving::new().is()
+    }
+
+    /// [`CorrelationCongruence`]: how samples correlate.
+    fn correlation_congruence() -> Self
+    where
+        Self: Sized,
+        CorrelationCongruence: Is<Self>,
+    {
+        CorrelationCongruence::new().is()
+    }
+
+    /// [`Pkt`]: who is a neighbour of whom, as probabilities.
+    fn pkt() -> Self
+    where
+        Self: Sized,
+        Pkt: Is<Self>,
+    {
+        Pkt::new().is()
+    }
+
+    /// [`Relations`]: how positions of a transformer's layer relate to one another.
+    fn relations(heads: usize) -> Self
+    where
+        Self: Sized,
+        Relations: Is<Self>,
+    {
+        Relations::new(heads).is()
+    }
+
+    /// [`Attentions`]: where the heads of a transformer's layer look.
+    fn attentions(heads: usize) -> Self
+    where
+        Self: Sized,
+        Attentions: Is<Self>,
+    {
+        Attentions::new(heads).is()
     }
 }
 

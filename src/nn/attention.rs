@@ -70,9 +70,20 @@ const NAMES: [[&str; 2]; 4] = [
 #[derive(Clone, Debug)]
 pub(super) struct Projections([ArrayD<f32>; 4]);
 
+impl Projections {
+    /// What the query, the key or the value made.
+    pub(super) fn part(&self, name: &str) -> Option<ArrayViewD<'_, f32>> {
+        let index = Attention::PROJECTIONS.iter().position(|part| *part == name)?;
+        Some(self.0[index].view())
+    }
+}
+
 impl Attention {
     /// The products, in order.
     pub(crate) const PARTS: [&str; 4] = ["query", "key", "value", "output"];
+
+    /// Those of the input.
+    pub(super) const PROJECTIONS: [&str; 3] = ["query", "key", "value"];
 
     /// Attention with biases, `features / heads` features a head; its arrays are drawn when the network is built.
     pub fn new(features: usize, heads: usize) -> Attention {

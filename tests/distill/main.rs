@@ -5,3 +5,4 @@ mod common;
 mod differences;
 mod features;
 mod outputs;
+mod relations;

@@ -6,6 +6,7 @@ mod attention;
 mod case;
 mod distill;
 mod distill_features;
+mod distill_relations;
 mod kmeans;
 mod nf4;
 mod nn;
