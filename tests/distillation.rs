@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use ndarray::{Array2, ArrayD, Axis};
 use tersor::{
     Distillation, Distiller, Error, Pruner, Recipe, Result, Signals,
-    distill::{Answer, Batch, Loss, Mutual, Recorded, Schedule, Teacher},
+    distill::{Answer, Average, Batch, Ensemble, Loss, Mutual, Recorded, Schedule, Teacher},
     nn::{Adam, CrossEntropy, Data, MeanSquaredError, Mode, Network, Optimizer, Progress, Sgd, Training},
 };
 
@@ -327,6 +327,47 @@ fn a_loss_of_ones_own_is_used_as_ours_are() {
         distillation.train_with(&training, &mut student, &data(), &mut Adam::new(1e-2), &mut (), &mut go_on).unwrap();
     let losses = &report.history.losses;
     assert!(losses[29] < 0.5 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn several_teachers_are_what_their_ensemble_says() {
+    let (one, other) = (teacher(), student(7));
+    let ensemble = || Ensemble::new(Average::Logits).weights([3.0, 1.0]);
+    let logits = [one.forward(&inputs()).unwrap(), other.forward(&inputs()).unwrap()];
+    let combined = Recorded::new(ensemble().combine(&logits, 4.0).unwrap().mapv(|z| z as f32)).unwrap();
+    let soft = |distillation: Distillation<'_>| {
+        let mut student = student(2);
+        distil(&distillation.term(0.9, Distiller::soft_targets(4.0)).hard_labels(0.1), &mut student).unwrap();
+        student
+    };
+    let by_both = soft(Distillation::from(&one).teacher(&other).ensemble(ensemble()));
+    let by_combined = soft(Distillation::from(&combined));
+    for ((name, a), (_, b)) in by_both.state().into_iter().zip(by_combined.state()) {
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5), "{name}");
+    }
+    assert_ne!(by_both, soft(Distillation::from(&one)));
+}
+
+#[test]
+fn layers_of_other_widths_get_a_projection_that_is_trained() {
+    let teacher = teacher();
+    let training = Training::new(60).batch_size(25);
+    let losses = |distiller: Box<dyn Distiller>| {
+        let mut student = student(2);
+        let distillation = Distillation::from(&teacher).term_at("1", "1", 1.0, distiller);
+        let mut adam = Adam::new(1e-2);
+        distillation
+            .train_with(&training, &mut student, &data(), &mut adam, &mut (), &mut go_on)
+            .unwrap()
+            .history
+            .losses
+    };
+    // Eight features of the student against sixteen of the teacher.
+    for distiller in [Box::new(Distiller::hint()) as Box<dyn Distiller>, Box::new(Distiller::cosine())] {
+        let name = format!("{distiller:?}");
+        let losses = losses(distiller);
+        assert!(losses[59] < 0.25 * losses[0], "{name}: {losses:?}");
+    }
 }
 
 #[test]

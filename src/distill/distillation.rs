@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
-    At, Distiller, Schedule, Teacher,
+    At, Average, Distiller, Ensemble, Schedule, Teacher,
     objective::{Balance, Together},
     report::Distilled,
     term::Term,
@@ -22,7 +22,8 @@ use crate::{
 /// |---|---|---|
 /// | [`term`](Distillation::term), [`term_at`](Distillation::term_at) | none | any [`Distiller`]; a weight of at least 0, or a [`Schedule`] of it |
 /// | [`hard_labels`](Distillation::hard_labels) | 0: labels are not read | at least 0, or a [`Schedule`] |
-/// | [`teacher`](Distillation::teacher) | one teacher | any number more, on the outputs averaged |
+/// | [`teacher`](Distillation::teacher) | one teacher | any number more |
+/// | [`ensemble`](Distillation::ensemble) | the mean of their probabilities | any [`Ensemble`]; for terms on outputs |
 /// | [`balanced`](Distillation::balanced) | weights are factors | weights are ratios of gradient norms |
 ///
 /// The student's masks hold as in every training, so a pruned student stays pruned; callbacks prune or quantize it
@@ -50,6 +51,7 @@ use crate::{
 #[must_use]
 pub struct Distillation<'a> {
     pub(super) teachers: Vec<&'a dyn Teacher>,
+    pub(super) ensemble: Ensemble,
     pub(super) terms: Vec<Term>,
     pub(super) hard_labels: Schedule,
     pub(super) balance: Balance,
@@ -60,13 +62,29 @@ impl<'a> Distillation<'a> {
     #[allow(clippy::should_implement_trait)] // reads as the verb it is; a conversion would take no trait object
     pub fn from(teacher: &'a dyn Teacher) -> Distillation<'a> {
         let (terms, hard_labels, balance) = (vec![], Schedule::constant(0.0), Balance::Factors);
-        Distillation { teachers: vec![teacher], terms, hard_labels, balance }
+        let ensemble = Ensemble::new(Average::Probabilities);
+        Distillation { teachers: vec![teacher], ensemble, terms, hard_labels, balance }
     }
 
     /// Adds a teacher.
     pub fn teacher(mut self, teacher: &'a dyn Teacher) -> Distillation<'a> {
         self.teachers.push(teacher);
         self
+    }
+
+    /// Sets how several teachers' outputs are averaged.
+    ///
+    /// ```
+    /// # use tersor::{Distiller, distill::{Average, Distillation, Ensemble}, nn::Network};
+    /// # let (one, other) = (Network::builder(1).linear(16, 4).build()?, Network::builder(2).linear(16, 4).build()?);
+    /// let distillation = Distillation::from(&one)
+    ///     .teacher(&other)
+    ///     .ensemble(Ensemble::new(Average::Logits).weights([2.0, 1.0]))
+    ///     .term(1.0, Distiller::soft_targets(4.0));
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn ensemble(self, ensemble: Ensemble) -> Distillation<'a> {
+        Distillation { ensemble, ..self }
     }
 
     /// Adds a loss on the outputs.
@@ -85,7 +103,7 @@ impl<'a> Distillation<'a> {
     /// ```
     /// # use tersor::{Distiller, distill::Distillation, nn::Network};
     /// # let teacher = Network::builder(1).linear(16, 32).relu().linear(32, 4).build()?;
-    /// let distillation = Distillation::from(&teacher).term_at("1", "1", 100.0, Distiller::soft_targets(1.0));
+    /// let distillation = Distillation::from(&teacher).term_at("1", "1", 100.0, Distiller::hint());
     /// # Ok::<(), tersor::Error>(())
     /// ```
     pub fn term_at(
@@ -107,8 +125,11 @@ impl<'a> Distillation<'a> {
         weight: impl Into<Schedule>,
         distiller: impl Distiller + 'static,
     ) -> Distillation<'a> {
-        let (weight, distiller) = (weight.into(), Arc::new(distiller));
-        let layers = Some([student.into(), teacher.into()]);
+        let distiller: Arc<dyn Distiller> = match distiller.compares_channels() {
+            true => Arc::new(distiller.projected().where_needed()),
+            false => Arc::new(distiller),
+        };
+        let (weight, layers) = (weight.into(), Some([student.into(), teacher.into()]));
         self.terms.push(Term { weight, distiller, layers, teacher: index });
         self
     }

@@ -62,7 +62,7 @@ mod term;
 mod units;
 mod vid;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 pub use attention::Attention;
 pub use attentions::{Attentions, Compare};
@@ -342,20 +342,26 @@ pub trait Distiller: Debug + Send + Sync {
     }
 }
 
-impl<D: Distiller + ?Sized> Distiller for Box<D> {
-    fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
-        (**self).apply(signals)
-    }
+macro_rules! behind {
+    ($($pointer:ident),*) => {$(
+        impl<D: Distiller + ?Sized> Distiller for $pointer<D> {
+            fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
+                (**self).apply(signals)
+            }
 
-    fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
-        (**self).parameters(student, teacher, seed)
-    }
+            fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
+                (**self).parameters(student, teacher, seed)
+            }
 
-    fn temperature(&self, progress: f64) -> f64 {
-        (**self).temperature(progress)
-    }
+            fn temperature(&self, progress: f64) -> f64 {
+                (**self).temperature(progress)
+            }
 
-    fn compares_channels(&self) -> bool {
-        (**self).compares_channels()
-    }
+            fn compares_channels(&self) -> bool {
+                (**self).compares_channels()
+            }
+        }
+    )*};
 }
+
+behind!(Arc, Box);

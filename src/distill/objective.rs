@@ -139,6 +139,10 @@ impl<'a> Together<'a> {
         if let Targets::Classes(labels) = targets {
             signals = signals.labels(labels);
         }
+        if term.layers.is_none() && answers.len() > 1 {
+            let outputs: Vec<_> = answers.iter().map(|answer| answer.outputs()).collect();
+            return self.distillation.ensemble.apply(&term.distiller, &signals, &outputs);
+        }
         term.distiller.apply(&signals)
     }
 
@@ -163,7 +167,7 @@ impl<'a> Together<'a> {
 
 impl Objective for Together<'_> {
     fn check(&mut self, networks: &[&Network], data: &Data) -> Result<()> {
-        let Distillation { teachers, terms, hard_labels, balance } = self.distillation;
+        let Distillation { teachers, terms, hard_labels, balance, .. } = self.distillation;
         hard_labels.check("the weight of hard_labels", not_negative)?;
         if let Balance::Norms { every: 0 } = balance {
             return Err(Error::Setting { setting: "every", value: 0.0, bound: "at least 1" });
