@@ -105,13 +105,14 @@ impl Ensemble {
         let shares = if self.by_entropy { Some(self.shares(&all_rows(&teachers)?, temperature)?) } else { None };
         let against = |(index, teacher): (usize, &CowArray<'_, f64, IxDyn>)| {
             let signals = signals.instead(student.view(), teacher.view());
-            match &shares {
-                None => Ok(distiller.apply(&signals)?.scaled(weights[index])),
+            let loss = match &shares {
+                None => distiller.apply(&signals)?.scaled(weights[index]),
                 Some(shares) => {
                     let by_row = signals.weighted(shares.row(index))?;
-                    distiller.apply(&signals.view().sample_weights(&by_row))
+                    distiller.apply(&signals.view().sample_weights(&by_row))?
                 }
-            }
+            };
+            signals.fitting(loss)
         };
         let losses = teachers.iter().enumerate().map(against).collect::<Result<Vec<Loss>>>()?;
         Ok(losses.into_iter().reduce(Loss::plus).expect("at least one teacher"))

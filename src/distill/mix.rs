@@ -82,7 +82,8 @@ impl Distiller for Mix {
         for ((weight, term), share) in self.terms.iter().zip(self.shares(signals)?) {
             let (of_term, rest) = own.split_at(share);
             own = rest;
-            let mut loss = term.apply(&signals.view().parameters(of_term))?.scaled(weight.at(signals.at()));
+            let signals = signals.view().parameters(of_term);
+            let mut loss = signals.fitting(term.apply(&signals)?)?.scaled(weight.at(signals.at()));
             parameters.append(&mut loss.parameters);
             losses.push(loss);
         }

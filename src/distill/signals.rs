@@ -229,6 +229,21 @@ impl<'a> Signals<'a> {
         Ok(weights.iter().zip(factors).map(|(weight, factor)| weight * factor).collect())
     }
 
+    /// A loss of these signals, if its gradients have the shapes of what they are for: one written elsewhere may be wrong.
+    pub(super) fn fitting(&self, loss: Loss) -> Result<Loss> {
+        let second = self.second.as_ref().map_or(&[][..], |[student, _]| student.shape());
+        let parameters = self.parameters.iter().map(|parameter| parameter.shape()).zip(&loss.parameters);
+        let first = [(self.student.shape(), &loss.gradient)].into_iter();
+        for (expected, gradient) in first.chain(loss.second.iter().map(|gradient| (second, gradient))).chain(parameters)
+        {
+            if gradient.shape() != expected {
+                let (expected, found) = (expected.to_vec(), gradient.shape().to_vec());
+                return Err(Error::Shape { what: "a gradient that the loss gave", expected, found });
+            }
+        }
+        Ok(loss)
+    }
+
     /// The same signals, not copied.
     pub(super) fn view(&self) -> Signals<'_> {
         self.instead(self.student.view(), self.teacher.view())

@@ -55,7 +55,8 @@ impl<D: Distiller> Distiller for Standardized<D> {
         let shaped = |rows: Array2<f64>| rows.into_shape_with_order(&outputs.shape[..]).expect("as many elements");
         let (student, deviations) = standardize(outputs.student.clone(), self.epsilon);
         let (teacher, _) = standardize(outputs.teacher.clone(), self.epsilon);
-        let mut loss = self.distiller.apply(&signals.instead(shaped(student.clone()), shaped(teacher)))?;
+        let standard = signals.instead(shaped(student.clone()), shaped(teacher));
+        let mut loss = standard.fitting(self.distiller.apply(&standard)?)?;
 
         // Each row in place: less what the mean takes out, less what the standard deviation does.
         let classes = student.ncols();

@@ -2,8 +2,8 @@
 
 use ndarray::{Array1, Array2, ArrayD, array};
 use tersor::{
-    Distiller, Error, Signals,
-    distill::{Average, Divergence, Ensemble, Schedule},
+    Distiller, Error, Result, Signals,
+    distill::{Average, Divergence, Ensemble, Loss, Schedule},
 };
 
 use super::{Scaled, every_distiller};
@@ -159,6 +159,42 @@ fn bad_ensembles_are_errors() {
         } else {
             let found = ensemble.combine(&two, -1.0);
             assert!(matches!(found, Err(Error::Setting { setting: "temperature", value: -1.0, .. })));
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_gives_gradients_of_another_shape_is_an_error_and_no_panic() {
+    #[derive(Debug)]
+    struct Wrong(usize);
+    impl Distiller for Wrong {
+        fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
+            let (right, wrong) = (ArrayD::zeros(signals.student()?.raw_dim()), ArrayD::zeros(vec![self.0 + 3]));
+            Ok(match self.0 {
+                0 => Loss::new(0.0, wrong),
+                1 => Loss::new(0.0, right).with_second(wrong),
+                _ => Loss::new(0.0, right).with_parameters(vec![wrong]),
+            })
+        }
+
+        fn parameters(&self, _: &[usize], _: &[usize], _: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
+            Ok(if self.0 == 2 { vec![("own".into(), ArrayD::zeros(vec![1]))] } else { vec![] })
+        }
+    }
+    let logits = array![[0.0, 1.0]];
+    let own = [ArrayD::zeros(vec![1])];
+    for which in 0..3 {
+        let signals = Signals::new(&logits, &logits).parameters(if which == 2 { &own } else { &[] });
+        let found = [
+            Distiller::mix().term(1.0, Wrong(which)).term(1.0, Distiller::logits()).apply(&signals),
+            Wrong(which).standardized().apply(&signals),
+            Ensemble::new(Average::Losses).apply(&Wrong(which), &signals, &[logits.view(), logits.view()]),
+        ];
+        for found in found {
+            assert!(
+                matches!(found, Err(Error::Shape { what: "a gradient that the loss gave", .. })),
+                "{which}: {found:?}"
+            );
         }
     }
 }
