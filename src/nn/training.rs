@@ -109,13 +109,13 @@ impl Training {
     /// An optimizer keeps its state, so that a second training goes on where the first ended.
     ///
     /// # Errors
-    /// Before the first step, with the network unchanged: [`Error::Setting`] for settings out of range, and whatever
-    /// shows that the data do not fit the network or the loss ([`Error::Layer`], [`Error::Label`], [`Error::Shape`]).
+    /// Before the first step, with the network unchanged: [`Error::Setting`](crate::Error::Setting) for settings out of range, and whatever
+    /// shows that the data do not fit the network or the loss ([`Error::Layer`](crate::Error::Layer), [`Error::Label`](crate::Error::Label), [`Error::Shape`](crate::Error::Shape)).
     ///
-    /// [`Error::Cancelled`] if `progress` breaks: an error, not a short history, so that `?` keeps a half-trained
+    /// [`Error::Cancelled`](crate::Error::Cancelled) if `progress` breaks: an error, not a short history, so that `?` keeps a half-trained
     /// network from being taken for a trained one. The network is as of the last step, and every loss was reported.
     ///
-    /// [`Error::Diverged`] if the loss is not finite, or the parameters are not after the last step. The network is put
+    /// [`Error::Diverged`](crate::Error::Diverged) if the loss is not finite, or the parameters are not after the last step. The network is put
     /// back to what it was when the loss was last finite; the optimizer's state is not.
     pub fn train(
         &self,
