@@ -28,7 +28,7 @@ pub(crate) fn compare(
     let bar = progress::bar("compressing", techniques.len() * networks.len());
     let mut rows = Vec::new();
     for (technique, bits, recipe) in techniques {
-        let mut measured = Measured::new(format!("{} 784-64-32-10", data.name), technique, *bits);
+        let mut measured = Measured::new(format!("{} 784-64-32-10", data.name), *technique, *bits);
         for network in networks {
             let compressed = recipe.apply_with(network, data.train.inputs())?;
             measured.add(&compressed, Running::Packed(compressed.pack()?), network, data)?;
@@ -74,7 +74,7 @@ impl Running {
 /// One technique over several networks, on the way to a row.
 pub(crate) struct Measured {
     network: String,
-    technique: &'static str,
+    technique: String,
     bits: u8,
     accuracies: Vec<f64>,
     bytes: Vec<f64>,
@@ -85,7 +85,8 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    pub(crate) fn new(network: String, technique: &'static str, bits: u8) -> Measured {
+    pub(crate) fn new(network: String, technique: impl Into<String>, bits: u8) -> Measured {
+        let technique = technique.into();
         let (accuracies, bytes, ratios, sparsities) = Default::default();
         Measured { network, technique, bits, accuracies, bytes, ratios, sparsities, first: None }
     }
@@ -101,12 +102,7 @@ impl Measured {
         self.accuracies.push(100.0 * running.accuracy(&data.test)?);
         self.bytes.push(compressed.nbytes() as f64);
         self.ratios.push(4.0 * original.parameter_count() as f64 / compressed.nbytes() as f64);
-        let (mut nonzero, mut all) = (0, 0);
-        for name in original.maskable() {
-            nonzero += compressed.tensors().floats(&name)?.iter().filter(|w| **w != 0.0).count();
-            all += original.parameter(&name)?.len();
-        }
-        self.sparsities.push(1.0 - nonzero as f64 / all as f64);
+        self.sparsities.push(sparsity(compressed, original)?);
         if self.first.is_none() {
             let batch = data.test.inputs().slice_axis(Axis(0), Slice::from(..BATCH.min(data.test.len())));
             let (ms, ms_f32) = race(|| running.forward(&batch), || original.forward(&batch))?;
@@ -133,6 +129,17 @@ impl Measured {
             ms_f32,
         })
     }
+}
+
+/// The share of the original's weights that are zero or gone; 0 of a network with other layers.
+fn sparsity(compressed: &Compressed, original: &Network) -> Result<f64, Problem> {
+    let (mut nonzero, mut all) = (0, 0);
+    for name in original.maskable() {
+        let Ok(weights) = compressed.tensors().floats(&name) else { return Ok(0.0) };
+        nonzero += weights.iter().filter(|w| **w != 0.0).count();
+        all += original.parameter(&name)?.len();
+    }
+    Ok(1.0 - nonzero as f64 / all as f64)
 }
 
 /// What the columns mean.

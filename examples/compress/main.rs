@@ -3,6 +3,7 @@
 
 mod compare;
 mod data;
+mod distill;
 mod files;
 mod options;
 mod pictures;
@@ -48,13 +49,17 @@ fn run() -> Result<(), Problem> {
     let mut rows = compare::compare(&techniques(), &networks, &data)?;
     say(format_args!("{}\n", Table(&rows)));
     let pruned = prune::compare(&options)?;
-    say(format_args!("{}\n{}\n", Table(&pruned), compare::note(&data)));
+    say(format_args!("{}\n", Table(&pruned)));
+    let distilled = distill::compare(&networks, &data, &options)?;
+    say(format_args!("{}\n", Table(&distilled)));
+    let together = distill::all_three(&networks, &data)?;
+    say(format_args!("{}\n{}\n", Table(&together), compare::note(&data)));
 
     let compressed = explain(&networks[0])?;
     save_and_load(&compressed, &data.test)?;
     draw(&rows, &networks[0], &options)?;
     pictures::save(&options.pictures.join("sparsity.svg"), &pictures::accuracy_against_sparsity(&pruned))?;
-    rows.extend(pruned);
+    rows.extend(pruned.into_iter().chain(distilled).chain(together));
     if let Some(file) = &options.json {
         table::write_json(&rows, file)?;
     }
@@ -63,7 +68,7 @@ fn run() -> Result<(), Problem> {
 
 /// Trains one network a seed.
 fn train(data: &Dataset, options: &Options) -> Result<Vec<Network>, Problem> {
-    let epochs = options.epochs.unwrap_or(if data.name == "digits" { 60 } else { 40 });
+    let epochs = options.epochs(data);
     let bar = progress::bar("training", options.seeds.saturating_mul(epochs));
     let networks = (0..options.seeds as u64).map(|seed| {
         let mut network =

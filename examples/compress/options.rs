@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::Problem;
+use crate::{Problem, data::Dataset};
 
 const HELP: &str = "\
 Trains a network of 784-64-32-10, compresses it in every way, runs the results and says what they cost.
@@ -56,6 +56,11 @@ impl Options {
             }
         }
         Ok(Some(options))
+    }
+
+    /// Epochs of the dense networks.
+    pub(crate) fn epochs(&self, data: &Dataset) -> usize {
+        self.epochs.unwrap_or(if data.name == "digits" { 60 } else { 40 })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::Problem;
 #[derive(Serialize)]
 pub(crate) struct Row {
     pub(crate) network: String,
-    pub(crate) technique: &'static str,
+    pub(crate) technique: String,
     pub(crate) bits: u8,
     /// The share of weights that are zero or gone.
     pub(crate) sparsity: f64,

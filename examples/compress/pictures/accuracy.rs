@@ -135,7 +135,7 @@ impl Axes {
     }
 
     fn draw_highlight(&self, picture: &mut Document, series: &[&Row]) {
-        let technique = series[0].technique;
+        let technique = series[0].technique.as_str();
         let colour = colour(technique);
         let (left, top) = self.corner;
         picture.append(text(left, top - 9.0, technique, 14.0).set("font-weight", "bold"));

@@ -70,7 +70,7 @@ pub(crate) fn accuracy_against_sparsity(rows: &[Row]) -> Document {
         }
         let row = top + 40.0 + 26.0 * index as f64;
         picture.append(line((NAMES, row), (NAMES + 26.0, row), colour, 2.4));
-        picture.append(text(NAMES + 34.0, row + 4.0, series[0].technique, 13.0).set("fill", INK));
+        picture.append(text(NAMES + 34.0, row + 4.0, &series[0].technique, 13.0).set("fill", INK));
     }
 
     let (across, below) = (left + PANEL.0 / 2.0, top + PANEL.1 + 44.0);
