@@ -150,6 +150,25 @@ fn synaptic_flow_in_rounds_empties_no_layer_that_magnitude_would() {
     assert!(missing.unwrap_err().to_string().contains("input_shape"));
 }
 
+#[test]
+fn synaptic_flow_empties_no_layer_of_networks_whose_flow_is_below_f32() {
+    for (layers, width, size) in [(60, 32, 0.01), (24, 64, 5e-4), (12, 16, 1e-5)] {
+        let mut network = Network::builder(3);
+        for _ in 0..layers {
+            network = network.linear(width, width).relu();
+        }
+        let mut network = network.build().unwrap();
+        for (_, mut array) in network.parameters_mut() {
+            array.mapv_inplace(|w| w * size * (width as f32).sqrt());
+        }
+        let pruning = Recipe::new().prune("*", Pruner::synflow(0.9).rounds(5)).across_layers();
+        pruning.input_shape(&[1, width]).apply(&mut network).unwrap();
+        for (name, mask) in network.masks() {
+            assert!((0.02..0.3).contains(&(1.0 - mask.sparsity())), "{layers} layers: {name} keeps {}", mask.kept());
+        }
+    }
+}
+
 /// Records how many weights are kept before each step.
 #[derive(Debug, Default)]
 struct Watch(Vec<usize>);
