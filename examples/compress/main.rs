@@ -47,8 +47,13 @@ fn run() -> Result<(), Problem> {
     let networks = train(&data, &options)?;
     let mut rows = compare::compare(&techniques(), &networks, &data)?;
     say(format_args!("{}\n", Table(&rows)));
-    let pruned = prune::compare(&options)?;
+    let (pruned, scan) = prune::compare(&options)?;
     say(format_args!("{}\n{}\n", Table(&pruned), compare::note(&data)));
+    if let (Some(scan), Some(row)) = (scan, pruned.first()) {
+        say(format_args!("each layer of the first {} pruned alone:\n{scan}\n", row.network));
+        let picture = pictures::accuracy_against_sparsity_of_each_layer(&row.network, &scan);
+        pictures::save(&options.pictures.join("sensitivity.svg"), &picture)?;
+    }
 
     let compressed = explain(&networks[0])?;
     save_and_load(&compressed, &data.test)?;
