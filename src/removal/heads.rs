@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     nn::{Attention, Layer, Linear, Network, Residual},
     prune::{Amount, Magnitude, Pattern, Score},
-    tensor::{Mask, Observed, Statistic},
+    tensor::{Mask, Statistic},
 };
 
 /// Chooses the heads of attention layers that go, and removes them (Michel et al. 2019).
