@@ -79,7 +79,7 @@ impl Panel {
             self.picture.append(line((across, high), (across, low), colour, 1.2).set("stroke-opacity", 0.7));
             self.picture.append(dot((across, level(&self.y, *y)), 3.6, colour));
         }
-        let row = CORNER.1 + 40.0 + 26.0 * self.lines as f64;
+        let row = CORNER.1 + 64.0 + 26.0 * self.lines as f64;
         self.picture.append(line((NAMES, row), (NAMES + 26.0, row), colour, 2.4));
         self.picture.append(text(NAMES + 34.0, row + 4.0, name, 13.0).set("fill", INK));
         self.lines += 1;
