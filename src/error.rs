@@ -34,7 +34,7 @@ pub enum Error {
         rank: usize,
     },
     /// An array without elements where at least one is needed.
-    #[error("{what} is empty; it needs at least one element")]
+    #[error("there is nothing in {what}, where at least one element is needed")]
     Empty {
         /// What was empty.
         what: &'static str,

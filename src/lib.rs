@@ -55,7 +55,6 @@
 //! | [`quantize`] | schemes behind the trait [`Quantizer`], ranges, conventions, observers, fake quantization |
 //! | [`tensor`] | data at rest: [`QuantizedTensor`], [`PrunedTensor`], [`Mask`], sparse tensors, checkpoints |
 //! | [`prune`] | scores behind the trait [`Pruner`], patterns, amounts, schedules |
-//! | [`removal`] | channels out of a network for real: [`Channels`] |
 //! | [`packed`] | weights that multiply: [`PackedWeights`], convolutions |
 //! | [`nn`] | a small trainable network |
 //! | [`removal`] | channels and neurons taken out of a network for real: [`Channels`] |

@@ -348,8 +348,11 @@ fn bad_input_is_named() {
     assert!(matches!(pruner.apply(&array![1.0_f32, f32::NAN]), Err(Error::NotFinite { index: 1, .. })));
     let (narrow, spoiled) = (Array2::<f32>::ones((3, 3)), w.mapv(|_| f32::INFINITY));
     let with = |s| Pruner::snip(0.5).apply(&Observed::new(&w).with(Statistic::Gradient, s));
-    assert!(matches!(with(&narrow), Err(Error::Shape { what: "gradient", .. })));
-    assert!(matches!(with(&spoiled), Err(Error::NotFinite { what: "gradient", .. })));
+    assert!(matches!(with(&narrow), Err(Error::Shape { what: "the gradient", .. })));
+    assert!(matches!(with(&spoiled), Err(Error::NotFinite { what: "the gradient", .. })));
+    let empty = pruner.apply(&Array2::<f32>::zeros((0, 3))).unwrap_err().to_string();
+    assert_eq!(empty, "there is nothing in the weights, where at least one element is needed");
+    assert!(with(&spoiled).unwrap_err().to_string().starts_with("element 0 of the gradient is inf"));
     let mask = Mask::ones(&[4, 3]).unwrap();
     assert!(matches!(pruner.apply(&Observed::new(&w).masked(&mask)), Err(Error::Shape { .. })));
     assert!(PrunedTensor::new(w.clone().into_dyn(), mask).is_err());
@@ -364,7 +367,13 @@ fn bad_input_is_named() {
         }
     }
     let broken = |scores: ArrayD<f32>| Ranked::new(Broken(scores), 0.5).apply(&w);
-    assert!(matches!(broken(ArrayD::zeros(vec![5])), Err(Error::Shape { .. })));
+    // As many numbers in another shape are ranked wrongly, so they are not ranked at all.
+    for shape in [vec![5], vec![12], vec![4, 3]] {
+        match broken(ArrayD::zeros(shape.clone())) {
+            Err(Error::Shape { what: "the scores", expected, found }) => assert!(expected == [3, 4] && found == shape),
+            other => panic!("{other:?}"),
+        }
+    }
     assert!(matches!(broken(w.mapv(|_| f32::NAN).into_dyn()), Err(Error::NotFinite { .. })));
 }
 

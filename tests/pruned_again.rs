@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use common::normal;
 use ndarray::{Array1, Axis};
 use tersor::{
-    Mask, PrunedTensor, Pruner, Quantizer, Recipe, Result, Weights,
+    Error, Mask, PrunedTensor, Pruner, Quantizer, Recipe, Result, Weights,
+    compressed::Compressed,
     nn::{Adam, Callback, CrossEntropy, Data, Network, Progress, Sgd, Training},
     prune::Schedule,
     recipe::{Movement, RigL},
@@ -141,20 +142,61 @@ fn grasp_looks_at_the_gradients_of_what_is_left() {
 }
 
 #[test]
-fn quantizing_keeps_the_zeros() {
-    for sparsity in [0.02, 0.5, 0.9] {
+fn quantizing_keeps_the_masks_whatever_the_bits() {
+    for sparsity in [0.02, 0.3, 0.5, 0.9] {
         let mut network = network(1);
         Recipe::new().prune("*", Pruner::magnitude(sparsity)).apply(&mut network).unwrap();
-        let recipes = [
-            Recipe::new().quantize("*", Quantizer::kmeans(2)),
-            Recipe::new().quantize("*", Quantizer::uniform(3).per_channel(Axis(0))),
-        ];
+        let mut recipes = vec![Recipe::new().quantize("*", Quantizer::uniform(3).per_channel(Axis(0)))];
+        for bits in 1..=8 {
+            recipes.push(Recipe::new().quantize("*", Quantizer::uniform(bits)));
+            recipes.push(Recipe::new().quantize("*", Quantizer::kmeans(bits)));
+            recipes.push(Recipe::new().quantize("*", Quantizer::quantile(bits)));
+        }
         for recipe in recipes {
-            let quantized = recipe.apply(&network).unwrap().to_network().unwrap();
+            let quantized = recipe.apply(&network).unwrap();
+            let floats = quantized.to_network().unwrap();
+            assert_eq!(floats.masks(), network.masks(), "{sparsity} {recipe:?}");
+            // The mask costs a bit a weight at most, and what rounds a row or a tensor up to bytes.
             for (name, mask) in network.masks() {
-                let values = quantized.parameter(&name).unwrap();
-                assert!(values.iter().zip(mask.iter()).all(|(w, kept)| kept || *w == 0.0), "{sparsity} {name}");
+                let dense = quantized.quantized(&name).unwrap().nbytes();
+                assert!(quantized.tensors().tensor(&name).unwrap().nbytes() <= dense + mask.nbytes() + 1, "{name}");
             }
         }
+    }
+    // A mask that removes nothing costs nothing.
+    let mut network = network(1);
+    network.set_mask("0.weight", Some(Mask::ones(&[40, 12]).unwrap())).unwrap();
+    let quantized = Recipe::new().quantize("*", Quantizer::uniform(8)).apply(&network).unwrap();
+    assert!(quantized.to_network().unwrap().masks().is_empty());
+}
+
+#[test]
+fn what_is_written_past_a_mask_is_refused_or_removed_but_never_lost() {
+    let mut network = halved();
+    network.parameters_mut().into_iter().for_each(|(_, mut values)| values.fill(1.0));
+    #[cfg(feature = "io")]
+    assert!(network.save(std::env::temp_dir().join("tersor-past-a-mask.safetensors")).is_err());
+    match Compressed::new(&network) {
+        Err(Error::Layer { name, source }) => {
+            assert!(name == "0.weight" && source.to_string().contains("apply_masks"), "{source}");
+        }
+        other => panic!("{other:?}"),
+    }
+    network.apply_masks();
+    let x = normal(3, 12, 2);
+    let packed = Compressed::new(&network).unwrap().pack().unwrap().forward(&x).unwrap();
+    assert!((packed - network.forward(&x).unwrap()).iter().all(|error| error.abs() < 1e-2));
+}
+
+#[test]
+fn what_was_pruned_and_quantized_stays_removed_when_it_is_trained_on() {
+    let mut network = network(1);
+    Recipe::new().prune("*", Pruner::magnitude(0.5)).apply(&mut network).unwrap();
+    let before = masks(&network);
+    let mut again = Recipe::new().quantize("*", Quantizer::uniform(2)).apply(&network).unwrap().to_network().unwrap();
+    Training::new(1).train(&mut again, &data(), &mut Sgd::new(0.1), &mut go_on).unwrap();
+    assert_eq!(masks(&again), before);
+    for (name, mask) in again.masks() {
+        assert!(again.parameter(&name).unwrap().iter().zip(mask.iter()).all(|(w, kept)| kept || *w == 0.0));
     }
 }

@@ -5,13 +5,15 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::normal;
-use ndarray::ArrayD;
+use ndarray::{Array2, ArrayD};
 use tersor::{
     Error, Mask, PrunedTensor, Pruner, Quantizer, Recipe, Result, Weights,
+    compressed::Compressed,
     nn::{Adam, Callback, Conv2d, CrossEntropy, Data, Loss, Network, Optimizer, Progress, Sgd, Training},
-    prune::{Amount, Schedule},
+    prune::{Amount, Pattern, Schedule},
     recipe::{Movement, Pruning, RigL, Sensitivity},
     report::Sparsity,
+    tensor::{FloatType, SparseLayout, Stored},
 };
 
 fn go_on(_: &Progress) -> ControlFlow<()> {
@@ -148,6 +150,95 @@ fn synaptic_flow_in_rounds_empties_no_layer_that_magnitude_would() {
     }
     let missing = Recipe::new().prune("*", Pruner::synflow(0.5)).apply(&mut whole.clone());
     assert!(missing.unwrap_err().to_string().contains("input_shape"));
+}
+
+#[test]
+fn synaptic_flow_empties_no_layer_of_networks_whose_flow_is_below_f32() {
+    for (layers, width, size) in [(60, 32, 0.01), (24, 64, 5e-4), (12, 16, 1e-5)] {
+        let mut network = Network::builder(3);
+        for _ in 0..layers {
+            network = network.linear(width, width).relu();
+        }
+        let mut network = network.build().unwrap();
+        for (_, mut array) in network.parameters_mut() {
+            array.mapv_inplace(|w| w * size * (width as f32).sqrt());
+        }
+        let pruning = Recipe::new().prune("*", Pruner::synflow(0.9).rounds(5)).across_layers();
+        pruning.input_shape(&[1, width]).apply(&mut network).unwrap();
+        for (name, mask) in network.masks() {
+            assert!((0.02..0.3).contains(&(1.0 - mask.sparsity())), "{layers} layers: {name} keeps {}", mask.kept());
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_is_pruned_as_the_network_that_it_holds() {
+    let mut whole = network(3);
+    whole.set_mask("0.weight", Some(Mask::from_fn(&[40, 12], |i| i % 5 != 0).unwrap())).unwrap();
+    let mut checkpoint = Compressed::new(&whole).unwrap().tensors().clone();
+    checkpoint.insert("half", Stored::Float(Array2::from_elem((8, 8), 0.5).into_dyn(), FloatType::BF16));
+    let prunings = [
+        || magnitude(0.9),
+        || Recipe::new().prune("*", Pruner::magnitude(0.5).of_remaining()),
+        || Recipe::new().prune("*", Pruner::lamp(0.7)).across_layers(),
+        || Recipe::new().prune("*", Pruner::magnitude(0.5).n_of_m(2, 4)),
+        || Recipe::new().prune("*", Pruner::random(0.5, 7).structured(ndarray::Axis(0))).keep("head"),
+    ];
+    for pruning in prunings {
+        let mut network = whole.clone();
+        pruning().apply(&mut network).unwrap();
+        let pruned = pruning().keep("half").apply_to_checkpoint(&checkpoint).unwrap();
+        assert_eq!(pruned.len(), checkpoint.len());
+        for name in network.maskable() {
+            assert_eq!(pruned.floats(&name).unwrap(), network.parameter(&name).unwrap(), "{name}");
+            if let (Stored::Sparse(sparse), Some(mask)) = (pruned.tensor(&name).unwrap(), network.mask(&name).unwrap())
+            {
+                assert_eq!(sparse.mask(), mask);
+            }
+        }
+        assert_eq!(pruned.tensor("half").unwrap(), checkpoint.tensor("half").unwrap());
+        assert_eq!(pruned.tensor("head.bias").unwrap(), checkpoint.tensor("head.bias").unwrap());
+    }
+    // 16-bit floats are stored sparse only where that is smaller: a survivor takes 32 bits.
+    let half = |sparsity| {
+        let pruned = Recipe::new().prune("half", Pruner::magnitude(sparsity)).apply_to_checkpoint(&checkpoint).unwrap();
+        pruned.tensor("half").unwrap().clone()
+    };
+    let Stored::Float(values, FloatType::BF16) = half(0.25) else { panic!("as it was") };
+    assert_eq!(values.iter().filter(|x| **x == 0.0).count(), 16);
+    assert!(matches!(half(0.75), Stored::Sparse(_)));
+    let refuses = |pruning: Pruning, text: &str| {
+        let error = pruning.apply_to_checkpoint(&checkpoint).unwrap_err().to_string();
+        assert!(error.contains(text), "{error} should say {text}");
+    };
+    refuses(Recipe::new().prune("*", Pruner::taylor(0.5)), "gradient");
+    refuses(Recipe::new().prune("*", Pruner::synflow(0.5)), "synaptic flow");
+    refuses(Recipe::new().prune("head.bias", Pruner::magnitude(0.5)), "head.bias");
+    refuses(Recipe::new().prune("0", Pruner::magnitude(1.5)), "0.weight");
+    refuses(Recipe::new().quantize("*", Quantizer::uniform(8)).prune("*", Pruner::magnitude(0.5)), "quantizes");
+}
+
+#[test]
+fn synaptic_flow_takes_amounts_of_what_is_left() {
+    let prune = |network: &mut Network, amount| {
+        let pruning = Recipe::new().prune("*", Pruner::synflow(amount).rounds(7).of_remaining()).across_layers();
+        pruning.input_shape(&[1, 12]).apply(network).unwrap();
+    };
+    let mut pruned = network(2);
+    let mut left = all(&pruned);
+    for _ in 0..4 {
+        prune(&mut pruned, Amount::Fraction(0.3));
+        left -= (0.3 * left as f64).round_ties_even() as usize;
+        assert_eq!(kept(&pruned), left);
+    }
+    prune(&mut pruned, Amount::Count(5));
+    assert_eq!(kept(&pruned), left - 5);
+    // So there are lottery tickets by it.
+    let search = Recipe::new().prune("*", Pruner::synflow(0.3).of_remaining().rounds(3)).across_layers();
+    let training = Training::new(1).batch_size(48);
+    let mut optimizer = || Box::new(Adam::new(1e-2)) as Box<dyn Optimizer>;
+    let tickets = search.lottery_ticket(3).run(&network(5), &training, &data(), &mut optimizer, &mut go_on).unwrap();
+    assert!((tickets[3].kept() as f64 / all(&network(5)) as f64 - 0.343).abs() < 1e-2);
 }
 
 /// Records how many weights are kept before each step.
@@ -396,6 +487,12 @@ fn a_report_counts_what_is_left() {
     let conv = &report.rows[1];
     assert_eq!((conv.name.as_str(), conv.kept, conv.empty_outputs, conv.empty_inputs), ("2.weight", 900, 10, 0));
     assert_eq!(conv.outputs_sparsity, [0.0, 0.5, 1.0]);
+    let gone = network.mask("2.weight").unwrap().unwrap().to_array();
+    let gone: Vec<f64> = gone.outer_iter().map(|row| if row.iter().any(|kept| *kept) { 0.0 } else { 1.0 }).collect();
+    assert_eq!(conv.sparsity_of_outputs, gone);
+    assert_eq!(conv.sparsity_of_inputs, [0.5; 10]);
+    #[cfg(feature = "io")]
+    assert!(report.to_json().contains("sparsity_of_outputs"));
     assert_eq!((conv.bytes_dense, conv.bytes_masked), (7200, 7200 + 225));
     assert_eq!((conv.multiplications, conv.multiplications_kept), (16 * 1800, 16 * 900));
     assert_eq!(report.multiplications(), (36 * 90 + 28800 + 16000 + 500, 36 * 90 + 14400 + 16000 + 50));
@@ -403,6 +500,75 @@ fn a_report_counts_what_is_left() {
     let timed = report.timed(&network, &ndarray::Array4::<f32>::zeros((2, 1, 8, 8)), 2).unwrap();
     assert!(timed.timing.unwrap().dense_ms > 0.0 && timed.to_string().contains("ms packed"));
     assert!(Sparsity::new(&network, &[1, 2, 8, 8]).is_err());
+}
+
+#[test]
+fn zeros_count_as_removed_whether_a_mask_says_so_or_not() {
+    let mut network = Network::builder(1).linear(8, 4).build().unwrap();
+    let pruned = Pruner::magnitude(0.5).apply(&network.parameter("0.weight").unwrap()).unwrap();
+    network.set_parameter("0.weight", &pruned.values()).unwrap();
+    let row = |network: &Network| Sparsity::new(network, &[1, 8]).unwrap().rows.remove(0);
+    assert_eq!((row(&network).kept, row(&network).multiplications_kept, row(&network).multiplications), (16, 16, 32));
+    network.set_mask("0.weight", Some(pruned.mask().clone())).unwrap();
+    assert_eq!((row(&network).kept, row(&network).multiplications_kept), (16, 16));
+}
+
+#[test]
+fn movement_removes_in_patterns() {
+    let patterns =
+        [Pattern::Structured(ndarray::Axis(0)), Pattern::Block { rows: 2, columns: 4 }, Pattern::NOfM { n: 2, m: 4 }];
+    for pattern in patterns {
+        let mut network = network(4);
+        let mut movement =
+            Movement::new("*", 0.5).pattern(pattern).schedule(Schedule::cubic().over(0.0, 0.5).events(4));
+        let training = Training::new(3).batch_size(24);
+        training.train_with(&mut network, &data(), &mut Adam::new(1e-2), &mut movement, &mut go_on).unwrap();
+        for (name, mask) in network.masks() {
+            assert!((mask.sparsity() - 0.5).abs() < 1e-9, "{name} {pattern:?}");
+            let whole = match pattern {
+                // Survivors fill whole rows or blocks: no other amount of units has their number.
+                Pattern::Structured(_) => {
+                    mask.to_array().outer_iter().all(|row| row.iter().all(|kept| *kept == row[0]))
+                }
+                _ => {
+                    let layout = match pattern {
+                        Pattern::NOfM { n, m } => SparseLayout::NOfM { n, m },
+                        _ => SparseLayout::Block { rows: 2, columns: 4 },
+                    };
+                    let values = network.parameter(&name).unwrap().to_owned();
+                    PrunedTensor::new(values, mask.clone()).unwrap().to_sparse_as(layout).is_ok()
+                }
+            };
+            assert!(whole, "{name} {pattern:?}");
+        }
+    }
+}
+
+#[test]
+fn a_search_for_tickets_that_finds_the_same_one_again_is_refused_and_a_cancelled_one_keeps_what_it_found() {
+    let (whole, data, training) = (network(5), data(), Training::new(1).batch_size(48));
+    let mut optimizer = || Box::new(Adam::new(1e-2)) as Box<dyn Optimizer>;
+    let same = magnitude(0.3).lottery_ticket(2).run(&whole, &training, &data, &mut optimizer, &mut go_on);
+    let error = same.unwrap_err().to_string();
+    assert!(error.contains("magnitude(0.3)") && error.contains("of_remaining"), "{error}");
+    assert!(magnitude(0.3).lottery_ticket(1).run(&whole, &training, &data, &mut optimizer, &mut go_on).is_ok());
+    let below = Recipe::new().prune("*", Pruner::threshold(0.01)).lottery_ticket(2);
+    assert!(below.run(&whole, &training, &data, &mut optimizer, &mut go_on).is_ok(), "more may fall below it");
+
+    // Two steps a training: the sixth is the last of the third.
+    let search = Recipe::new().prune("*", Pruner::magnitude(0.2).of_remaining()).across_layers().lottery_ticket(3);
+    let all = search.run(&whole, &training, &data, &mut optimizer, &mut go_on).unwrap();
+    let mut stop_after = |steps: usize| {
+        let mut taken = 0;
+        let mut stop = |_: &Progress| {
+            taken += 1;
+            if taken == steps { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        search.run(&whole, &training, &data, &mut optimizer, &mut stop)
+    };
+    assert!(matches!(stop_after(1), Err(Error::Cancelled { done: 1, total: 8 })));
+    let found = stop_after(5).unwrap();
+    assert!(found.len() == 2 && found.iter().zip(&all).all(|(found, all)| found.trained == all.trained));
 }
 
 #[test]
@@ -468,8 +634,11 @@ fn bad_input_is_named_and_changes_nothing() {
     };
     start(&mut magnitude(0.5).gradually(Schedule::cubic().events(0)), "events");
     start(&mut Recipe::new().prune("x", Pruner::magnitude(0.5)).gradually(Schedule::cubic()), "`x`");
-    start(&mut Recipe::new().prune("*", Pruner::threshold(0.5)).gradually(Schedule::cubic()), "steps");
-    start(&mut Recipe::new().prune("*", Pruner::magnitude(0.5).of_remaining()).gradually(Schedule::cubic()), "steps");
+    start(&mut Recipe::new().prune("*", Pruner::threshold(0.5)).gradually(Schedule::cubic()), "a threshold");
+    start(
+        &mut Recipe::new().prune("*", Pruner::magnitude(0.5).of_remaining()).gradually(Schedule::cubic()),
+        "an amount of what is left (0.5)",
+    );
     start(
         &mut Recipe::new().prune("*", Pruner::snip(0.5)).gradually(Schedule::constant().over(0.0, 0.5)),
         "Pruner::snip",
@@ -480,6 +649,12 @@ fn bad_input_is_named_and_changes_nothing() {
     start(&mut RigL::new("*", 1.5), "1.5");
     start(&mut RigL::new("*", 0.5).every(0), "every");
     start(&mut RigL::new("y", 0.5), "`y`");
+    // More than the first layer has, and the layer named as in one shot.
+    let count = || Recipe::new().prune("*", Pruner::magnitude(500));
+    start(&mut count().gradually(Schedule::cubic()), "`0.weight`");
+    refuses(count(), "`0.weight`");
+    start(&mut Movement::new("*", 0.6).pattern(Pattern::NOfM { n: 2, m: 4 }), "2 of 4");
+    start(&mut Movement::new("*", 0.5).pattern(Pattern::Structured(ndarray::Axis(2))), "`0.weight`");
     start(&mut Movement::new("*", -0.5), "-0.5");
     start(&mut Movement::new("*", 0.5).learning_rate(0.0), "learning_rate");
     start(&mut Movement::new("*", 0.5).soft(1.0, 0.1), "threshold");

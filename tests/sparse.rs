@@ -289,6 +289,31 @@ fn checkpoints_of_sparse_tensors_are_quantized_too() {
 }
 
 #[test]
+fn a_checkpoint_that_arrives_full_of_zeros_keeps_them_and_is_stored_sparse() {
+    let pruned = Pruner::magnitude(0.95).apply(&normal(32, 64, 1)).unwrap();
+    let few = Pruner::magnitude(0.4).apply(&normal(32, 64, 2)).unwrap();
+    let mut arrived = Checkpoint::new();
+    arrived.insert("w", pruned.values().to_owned());
+    arrived.insert("v", few.values().to_owned());
+    let mut told = arrived.clone();
+    told.insert("w", pruned.to_sparse().unwrap());
+    let recipes = [
+        Recipe::new().quantize("*", Quantizer::uniform(2)),
+        Recipe::new().quantize("*", Quantizer::kmeans(4)),
+        Recipe::new().quantize("*", Quantizer::quantile(3)),
+    ];
+    for recipe in recipes {
+        let small = recipe.apply_to_checkpoint(&arrived).unwrap();
+        assert_eq!(small, recipe.apply_to_checkpoint(&told).unwrap(), "as if it had come with its mask");
+        assert!(matches!(small.tensor("v").unwrap(), Stored::Quantized(_)), "fewer zeros than other numbers");
+    }
+    // Nobody said that the zeros are to stay: a scheme without a zero takes them for numbers.
+    let binary = Recipe::new().quantize("*", Quantizer::binary());
+    assert!(matches!(binary.apply_to_checkpoint(&arrived).unwrap().tensor("w").unwrap(), Stored::Quantized(_)));
+    assert!(binary.apply_to_checkpoint(&told).is_err(), "a mask says so");
+}
+
+#[test]
 fn bad_input_is_named() {
     let full = pruned(&[4, 8], 1, |_| true);
     let half = pruned(&[4, 8], 1, |i| i % 3 == 0);

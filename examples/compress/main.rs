@@ -48,12 +48,36 @@ fn run() -> Result<(), Problem> {
     let networks = train(&data, &options)?;
     let mut rows = compare::compare(&techniques(), &networks, &data)?;
     say(format_args!("{}\n", Table(&rows)));
-    let pruned = prune::compare(&options)?;
-    say(format_args!("{}\n", Table(&pruned)));
+    let (pruned, scan) = prune::compare(&options)?;
+    say(format_args!(
+        "{}
+",
+        Table(&pruned)
+    ));
+    if let (Some(scan), Some(row)) = (scan, pruned.first()) {
+        say(format_args!(
+            "each layer of the first {} pruned alone:
+{scan}
+",
+            row.network
+        ));
+        let picture = pictures::accuracy_against_sparsity_of_each_layer(&row.network, &scan);
+        pictures::save(&options.pictures.join("sensitivity.svg"), &picture)?;
+    }
     let distilled = distill::compare(&networks, &data, &options)?;
-    say(format_args!("{}\n", Table(&distilled)));
+    say(format_args!(
+        "{}
+",
+        Table(&distilled)
+    ));
     let together = distill::all_three(&networks, &data)?;
-    say(format_args!("{}\n{}\n", Table(&together), compare::note(&data)));
+    say(format_args!(
+        "{}
+{}
+",
+        Table(&together),
+        compare::note(&data)
+    ));
 
     let compressed = explain(&networks[0])?;
     save_and_load(&compressed, &data.test)?;

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use tersor::{
     Channels, Pruner, Recipe,
     compressed::Compressed,
-    nn::{Adam, Callback, Conv2d, Data, Network, Targets, Training},
+    nn::{Adam, Callback, Conv2d, CrossEntropy, Data, Network, Targets, Training},
     prune::Schedule,
-    recipe::Pruning,
+    recipe::{Pruning, Sensitivity},
 };
 
 use crate::{
@@ -24,18 +24,22 @@ const SPARSITIES: [f64; 4] = [0.5, 0.8, 0.9, 0.95];
 /// Epochs of fine-tuning.
 const EPOCHS: usize = 10;
 
-/// Trains a network a seed, prunes it in every way, and returns a row for each way and sparsity.
-pub(crate) fn compare(options: &Options) -> Result<Vec<Row>, Problem> {
+/// Trains a network a seed, prunes it in every way, and returns a row for each way and sparsity, and what each layer of the
+/// first network is worth.
+pub(crate) fn compare(options: &Options) -> Result<(Vec<Row>, Option<Sensitivity>), Problem> {
     // Small images as they are, larger ones as the dense network sees them.
     let data = data::load(&options.data, 8).or_else(|_| data::load(&options.data, SIDE))?;
     let data = images(data)?;
     let epochs = options.epochs.unwrap_or(30);
     let bar = progress::bar("pruning", options.seeds.saturating_mul(2 + 2 * SPARSITIES.len()));
-    let mut rows: Vec<Measured> = Vec::new();
+    let (mut rows, mut scan): (Vec<Measured>, _) = (Vec::new(), None);
     for seed in 0..options.seeds as u64 {
         let mut dense = network(seed, &data)?;
         train(&mut dense, seed, epochs, 1e-3, &mut (), &data)?;
         bar.inc(1);
+        if scan.is_none() {
+            scan = Some(sensitivity(&dense, &data)?);
+        }
         let mut place = 0;
         // Rows come in the same order for every seed.
         let mut add = |technique: &'static str, running: Running, network: &Network| -> Result<(), Problem> {
@@ -74,7 +78,7 @@ pub(crate) fn compare(options: &Options) -> Result<Vec<Row>, Problem> {
         }
     }
     bar.finish_and_clear();
-    Ok(rows.into_iter().filter_map(Measured::row).collect())
+    Ok((rows.into_iter().filter_map(Measured::row).collect(), scan))
 }
 
 /// The names of the convolutions.
@@ -100,6 +104,14 @@ fn gradually(pruning: Pruning, dense: &Network, seed: u64, data: &Dataset) -> Re
     let mut gradual = pruning.gradually(Schedule::cubic().over(0.0, 0.5).events(10));
     train(&mut network, seed + 1000, EPOCHS, 5e-4, &mut gradual, data)?;
     Ok(network)
+}
+
+/// The accuracy with the smallest weights of each layer alone removed.
+fn sensitivity(dense: &Network, data: &Dataset) -> Result<Sensitivity, Problem> {
+    let pruner = |sparsity: f64| Box::new(Pruner::magnitude(sparsity)) as Box<dyn Pruner>;
+    let sparsities = [0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
+    let go_on = &mut |_: usize, _: usize| ControlFlow::Continue(());
+    Ok(Sensitivity::scan(dense, &data.test, &CrossEntropy::new(), &sparsities, &pruner, go_on)?)
 }
 
 fn train(

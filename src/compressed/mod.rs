@@ -8,7 +8,7 @@ pub(crate) use structure::{Structure, join};
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, ArrayViewD};
 
 use structure::Kind;
 
@@ -16,8 +16,20 @@ use crate::{
     error::{Error, Result},
     nn::{Attention, Network},
     packed::{Activations, AtRest},
-    tensor::{Checkpoint, PrunedTensor, QuantizedTensor, Stored},
+    tensor::{Checkpoint, Mask, PrunedTensor, QuantizedTensor, Stored},
 };
+
+/// What a mask removes is zero.
+fn expect_zeros(values: &ArrayViewD<'_, f32>, mask: &Mask) -> Result<()> {
+    let mut lost = values.iter().zip(mask.iter()).enumerate().filter(|(_, (x, kept))| !kept && **x != 0.0);
+    match lost.next() {
+        Some((index, (value, _))) => Err(Error::Conflict {
+            what: format!("element {index} is removed by its mask, but {value}"),
+            remedy: "call Network::apply_masks, or take the mask away with set_mask",
+        }),
+        None => Ok(()),
+    }
+}
 
 /// `branch + input` of a residual, which must be of one shape: nothing is broadcast.
 pub(crate) fn add_residual(branch: ArrayD<f32>, input: &ArrayD<f32>) -> Result<ArrayD<f32>> {
@@ -58,12 +70,16 @@ impl Compressed {
     /// The network as it is; of a weight that has a mask, what is left, in the smallest layout.
     ///
     /// # Errors
-    /// None for a network that was built by this crate.
+    /// [`Error::Layer`] around [`Error::Conflict`] for a weight that is not zero where its mask removes it, as
+    /// [`parameters_mut`](Network::parameters_mut) may leave it.
     pub fn new(network: &Network) -> Result<Compressed> {
         let mut tensors = Checkpoint::new();
         for (name, values) in network.state() {
             match network.mask(&name).unwrap_or(None) {
-                Some(mask) => tensors.insert(name, PrunedTensor::new(values.to_owned(), mask.clone())?.to_sparse()?),
+                Some(mask) => {
+                    expect_zeros(&values, mask).map_err(|error| error.in_layer(&name))?;
+                    tensors.insert(name, PrunedTensor::new(values.to_owned(), mask.clone())?.to_sparse()?)
+                }
                 None => tensors.insert(name, values.to_owned()),
             };
         }
@@ -135,7 +151,7 @@ impl Compressed {
     }
 
     /// Puts a quantized tensor in the place of the one of that name; `scheme` says in words what made it. In the place of a
-    /// sparse one, only what is left of it is stored, if that takes fewer bytes.
+    /// sparse one, what is left of it is stored, and where: it keeps its mask, which takes a bit a weight at most.
     ///
     /// # Errors
     /// [`Error::UnknownName`] unless it is one of [`weights`](Compressed::weights); [`Error::Shape`] if the shape

@@ -88,8 +88,21 @@ impl Network {
         }
     }
 
-    /// Sets to zero what the masks remove.
-    pub(super) fn apply_masks(&mut self) {
+    /// Sets to zero what the masks remove. [`set_parameter`](Network::set_parameter), [`set_mask`](Network::set_mask) and
+    /// every step of an optimizer do so; who writes through [`parameters_mut`](Network::parameters_mut) or
+    /// [`layers_mut`](Network::layers_mut) calls it afterwards.
+    ///
+    /// ```
+    /// use tersor::{Mask, nn::Network};
+    ///
+    /// let mut network = Network::builder(7).linear(3, 2).build()?;
+    /// network.set_mask("0.weight", Some(Mask::from_fn(&[2, 3], |i| i < 2)?))?;
+    /// network.parameters_mut().into_iter().for_each(|(_, mut values)| values.fill(1.0));
+    /// network.apply_masks();
+    /// assert_eq!(network.parameter("0.weight")?.sum(), 2.0);
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn apply_masks(&mut self) {
         let masks: Vec<(String, Mask)> = self.masks().into_iter().map(|(name, mask)| (name, mask.clone())).collect();
         for (name, mut values) in self.parameters_mut() {
             if let Some((_, mask)) = masks.iter().find(|(masked, _)| *masked == name) {

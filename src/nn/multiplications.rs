@@ -11,7 +11,7 @@ pub struct Multiplications {
     pub name: String,
     /// With every weight.
     pub dense: usize,
-    /// With those that the mask keeps.
+    /// With those that the mask keeps, or that are not zero if there is none.
     pub kept: usize,
 }
 
@@ -49,7 +49,8 @@ impl Network {
                     // Every weight meets each position of the output once.
                     let channels = if let Layer::Conv2d(_) = layer { output[1] } else { output[output.len() - 1] };
                     let positions = output.iter().product::<usize>() / channels;
-                    let kept = mask.as_ref().map_or(weight.len(), Mask::kept);
+                    let nonzero = || weight.iter().filter(|w| **w != 0.0).count();
+                    let kept = mask.as_ref().map_or_else(nonzero, Mask::kept);
                     let name = format!("{name}.{own}");
                     Some(Multiplications { name, dense: weight.len() * positions, kept: kept * positions })
                 })),

@@ -17,7 +17,9 @@ impl Network {
         self.arrays().into_iter().filter(|(_, role, _)| *role == Role::Parameter).map(|(n, _, a)| (n, a)).collect()
     }
 
-    /// [`Network::parameters`], to be changed.
+    /// [`Network::parameters`], to be changed. Nothing is masked here: what is written where a [mask](Network::masks)
+    /// removes counts in a forward pass until [`apply_masks`](Network::apply_masks) or the next step of an optimizer, and
+    /// such a network cannot be compressed or saved.
     pub fn parameters_mut(&mut self) -> Vec<(String, ArrayViewMutD<'_, f32>)> {
         self.arrays_mut().into_iter().filter(|(_, role, _)| *role == Role::Parameter).map(|(n, _, a)| (n, a)).collect()
     }

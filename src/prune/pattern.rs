@@ -41,6 +41,7 @@ pub enum Pattern {
 /// Which elements go together: a partition of a tensor's elements, in row-major order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Units {
+    shape: Vec<usize>,
     len: usize,
     count: usize,
     kind: Kind,
@@ -99,7 +100,7 @@ impl Pattern {
                 (height.div_ceil(rows) * width.div_ceil(columns), Kind::Block { rows, columns, width })
             }
         };
-        Ok(Units { len, count, kind })
+        Ok(Units { shape: shape.to_vec(), len, count, kind })
     }
 }
 
@@ -107,6 +108,11 @@ impl Units {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// The shape of the tensor.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
     }
 
     /// The elements of all.

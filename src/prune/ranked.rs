@@ -177,6 +177,23 @@ impl Ranking {
         self.cut(tensors.iter().map(|weights| self.candidate(score, *weights)).collect::<Result<_>>()?)
     }
 
+    /// The same with an amount of what is left, of tensors of these shapes and masks, as one of the whole.
+    pub(crate) fn of_whole(self, tensors: &[(Vec<usize>, Option<&Mask>)]) -> Result<Ranking> {
+        if !self.of_remaining || matches!(self.pattern, Pattern::NOfM { .. }) {
+            return Ok(self);
+        }
+        let (mut total, mut living) = (0, 0);
+        for (shape, mask) in tensors {
+            let units = self.pattern.units(shape)?;
+            let is_kept = |element| mask.is_none_or(|mask| mask.is_kept(element));
+            let alive = units.fold(false, |alive, element| *alive |= is_kept(element));
+            living += alive.into_iter().filter(|alive| *alive).count();
+            total += units.count();
+        }
+        let amount = self.amount.of(living)?.map_or(self.amount, |count| Amount::Count(total - living + count));
+        Ok(Ranking { amount, of_remaining: false, ..self })
+    }
+
     fn check(&self) -> Result<()> {
         self.amount.validate()?;
         self.pattern.validate()

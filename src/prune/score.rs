@@ -48,11 +48,12 @@ pub trait Score: Debug + Send + Sync {
     /// As [`elements`](Score::elements).
     fn units(&self, weights: &dyn Weights, units: &Units) -> Result<Vec<f64>> {
         let scores = self.elements(weights)?;
+        if scores.shape() != units.shape() {
+            let (expected, found) = (units.shape().to_vec(), scores.shape().to_vec());
+            return Err(Error::Shape { what: "the scores", expected, found });
+        }
         let scores = scores.as_standard_layout();
         let scores = scores.as_slice().unwrap_or_default();
-        if scores.len() != units.len() {
-            return Err(Error::Shape { what: "the scores", expected: vec![units.len()], found: vec![scores.len()] });
-        }
         let is_kept = |element| weights.mask().is_none_or(|mask| mask.is_kept(element));
         Ok(units.mean(|element| if is_kept(element) { scores[element].into() } else { 0.0 }))
     }
@@ -72,7 +73,11 @@ pub trait Score: Debug + Send + Sync {
 pub(crate) fn checked_units(score: &dyn Score, weights: &dyn Weights, units: &Units) -> Result<Vec<f64>> {
     let scores = score.units(weights, units)?;
     if scores.len() != units.count() {
-        return Err(Error::Shape { what: "the scores", expected: vec![units.count()], found: vec![scores.len()] });
+        return Err(Error::Shape {
+            what: "the scores of the units",
+            expected: vec![units.count()],
+            found: vec![scores.len()],
+        });
     }
     match scores.iter().position(|score| score.is_nan()) {
         Some(index) => Err(Error::NotFinite { what: "the scores", index, value: f64::NAN }),

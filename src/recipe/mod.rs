@@ -19,7 +19,7 @@ use crate::{
     packed::Activations,
     prune::Pruner,
     quantize::{Quantizer, Uniform},
-    tensor::{Checkpoint, SparseValues, Stored},
+    tensor::{Checkpoint, Mask, Observed, QuantizedTensor, SparseTensor, SparseValues, Stored},
 };
 
 /// Schemes by layer name, applied to a network or to a checkpoint.
@@ -178,8 +178,10 @@ impl Recipe {
 
     fn compress(&self, network: &Network) -> Result<Compressed> {
         let mut compressed = Compressed::new(network)?;
-        for (name, tensor, scheme) in self.quantized(compressed.weights(), compressed.tensors())? {
-            compressed.replace(&name, tensor, scheme)?;
+        for (name, scheme) in self.chosen(compressed.weights(), compressed.tensors())? {
+            let quantized = quantized(compressed.tensors(), &name, &*scheme);
+            let (tensor, words) = quantized.map_err(|error| error.in_layer(&name))?;
+            compressed.replace(&name, tensor, words)?;
             if let (Inputs::Float, Some(layer)) = (&self.activations, name.strip_suffix(".weight")) {
                 compressed.set_activations(layer, Activations::Float)?;
             }
@@ -187,7 +189,10 @@ impl Recipe {
         Ok(compressed)
     }
 
-    /// Compresses the float tensors (sparse ones included) of a checkpoint that have at least two axes and a matching name; the others stay.
+    /// Compresses the float tensors (sparse ones included) of a checkpoint that have at least two axes and a matching name;
+    /// the others stay. A sparse tensor keeps its mask. A dense one more than half of which is zero is taken as pruned, if
+    /// the scheme has a level at zero and what is left takes fewer bytes than all: its zeros stay zeros, and it is stored
+    /// sparse.
     ///
     /// # Errors
     /// As [`apply`](Recipe::apply).
@@ -204,37 +209,18 @@ impl Recipe {
     /// ```
     pub fn apply_to_checkpoint(&self, checkpoint: &Checkpoint) -> Result<Checkpoint> {
         self.needs_no_data()?;
-        let eligible = |tensor: &Stored| match tensor {
-            Stored::Float(..) => tensor.shape().len() >= 2,
-            Stored::Sparse(sparse) => tensor.shape().len() >= 2 && matches!(sparse.values(), SparseValues::Floats(_)),
-            _ => false,
-        };
-        let names = checkpoint.iter().filter(|(_, tensor)| eligible(tensor)).map(|(name, _)| name.to_owned());
         let mut compressed = checkpoint.clone();
-        for (name, tensor, _) in self.quantized(names.collect(), checkpoint)? {
-            let stored = checkpoint.tensor(&name)?.to_quantized(tensor)?;
-            compressed.insert(name, stored);
+        for (name, scheme) in self.chosen(float_matrices(checkpoint), checkpoint)? {
+            let stored = quantized_at_rest(checkpoint, &name, &*scheme);
+            compressed.insert(name.clone(), stored.map_err(|error| error.in_layer(&name))?);
         }
         Ok(compressed)
     }
 
-    /// Runs the schemes: (name, quantized tensor, the scheme in words).
-    fn quantized(
-        &self,
-        names: Vec<String>,
-        tensors: &Checkpoint,
-    ) -> Result<Vec<(String, crate::tensor::QuantizedTensor, String)>> {
+    /// The weights that a scheme is for.
+    fn chosen(&self, names: Vec<String>, tensors: &Checkpoint) -> Result<Vec<(String, Arc<dyn Quantizer>)>> {
         let planned = self.plan(names, tensors)?.into_iter();
-        let quantized =
-            planned.filter_map(|Planned { name, scheme, .. }| Some((name, scheme?))).map(|(name, scheme)| {
-                let quantized = match tensors.tensor(&name)? {
-                    Stored::Sparse(sparse) => scheme.apply_described(&sparse.to_pruned()),
-                    _ => scheme.apply_described(&tensors.floats(&name)?),
-                };
-                let (tensor, words) = quantized.map_err(|e| e.in_layer(&name))?;
-                Ok((name, tensor, words))
-            });
-        quantized.collect()
+        Ok(planned.filter_map(|Planned { name, scheme, .. }| Some((name, scheme?))).collect())
     }
 
     fn plan(&self, names: Vec<String>, tensors: &Checkpoint) -> Result<Vec<Planned>> {
@@ -244,4 +230,41 @@ impl Recipe {
         });
         planned.collect()
     }
+}
+
+/// The names of a checkpoint's float tensors, sparse or not, of at least two axes: what a recipe may compress.
+fn float_matrices(checkpoint: &Checkpoint) -> Vec<String> {
+    let has_floats = |tensor: &Stored| match tensor {
+        Stored::Float(..) => true,
+        Stored::Sparse(sparse) => matches!(sparse.values(), SparseValues::Floats(_)),
+        _ => false,
+    };
+    let matrices = checkpoint.iter().filter(|(_, tensor)| has_floats(tensor) && tensor.shape().len() >= 2);
+    matrices.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// A tensor by a scheme, and the scheme in words.
+fn quantized(tensors: &Checkpoint, name: &str, scheme: &dyn Quantizer) -> Result<(QuantizedTensor, String)> {
+    match tensors.tensor(name)? {
+        Stored::Sparse(sparse) => scheme.apply_described(&sparse.to_pruned()),
+        _ => scheme.apply_described(&tensors.floats(name)?),
+    }
+}
+
+/// A tensor by a scheme, as it is stored: sparse if it was, or if it holds so many zeros that this takes fewer bytes.
+fn quantized_at_rest(tensors: &Checkpoint, name: &str, scheme: &dyn Quantizer) -> Result<Stored> {
+    let stored = tensors.tensor(name)?;
+    if let Stored::Float(values, _) = stored {
+        let mask = Mask::of_nonzeros(values);
+        // What a scheme finds wrong with the zeros is no matter: nobody said that they are to stay.
+        if mask.sparsity() > 0.5
+            && let Ok(tensor) = scheme.apply(&Observed::new(values).masked(&mask))
+        {
+            let sparse = SparseTensor::from_quantized(&tensor, &mask)?;
+            if sparse.nbytes() < tensor.nbytes() {
+                return Ok(sparse.into());
+            }
+        }
+    }
+    stored.to_quantized(quantized(tensors, name, scheme)?.0)
 }

@@ -7,7 +7,7 @@ use wildmatch::WildMatch;
 
 use super::{
     Selection,
-    choice::{Candidate, choose},
+    choice::{CHANNELS, Candidate, asks, choose},
     importance::{Ranking, importances},
     spaces::{Space, Spaces},
 };
@@ -26,6 +26,7 @@ use crate::{
 /// | [`across_layers`](Channels::across_layers) | each layer for itself | |
 /// | [`round_to`](Channels::round_to) | 1 | at least 1 |
 /// | [`only`](Channels::only), [`keep`](Channels::keep) | all that can go | globs of layer names, `attn.output` for the attention `attn` |
+/// | [`where_possible`](Channels::where_possible) | removal refuses what cannot go | |
 /// | [`reduce`](Channels::reduce) | [`Reduce::Mean`] | |
 /// | [`drop_biases`](Channels::drop_biases) | biases are folded | |
 /// | [`with`](Channels::with) | no data | statistics by the weight's full name |
@@ -64,6 +65,7 @@ pub struct Channels {
     multiple: usize,
     only: Vec<String>,
     keep: Vec<String>,
+    where_possible: bool,
     reduce: Reduce,
     drop_biases: bool,
 }
@@ -81,7 +83,8 @@ pub enum Reduce {
 impl Channels {
     fn ranked(ranking: Ranking, amount: Amount) -> Channels {
         let (only, keep, reduce) = (Vec::new(), Vec::new(), Reduce::Mean);
-        Channels { ranking, amount, across_layers: false, multiple: 1, only, keep, reduce, drop_biases: false }
+        let (across_layers, multiple, where_possible, drop_biases) = (false, 1, false, false);
+        Channels { ranking, amount, across_layers, multiple, only, keep, where_possible, reduce, drop_biases }
     }
 
     /// Those whose rows a score ranks least: any [`Score`], one's own included.
@@ -158,6 +161,25 @@ impl Channels {
         self
     }
 
+    /// Leaves alone the channels that removal would refuse, since a convolution or mean pooling that pads with zeros reads
+    /// the constant that they give: others of their layer go in their place, as far as there are any.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use tersor::{Channels, Mask, nn::{Conv2d, Network}};
+    ///
+    /// let mut network = Network::builder(1).conv2d(Conv2d::new(1, 4, 3)).conv2d(Conv2d::new(4, 2, 3).padding(1)).build()?;
+    /// network.set_mask("0.weight", Some(Mask::from_fn(&[4, 1, 3, 3], |i| i < 18)?))?; // of channels 2 and 3 nothing is left
+    /// network.set_parameter("0.bias", &array![0.1, 0.1, 0.1, 0.0])?; // but for a constant
+    /// assert!(Channels::zeros().remove(&network).is_err());
+    /// let smaller = Channels::zeros().where_possible().remove(&network)?;
+    /// assert_eq!(smaller.parameter("0.weight")?.shape(), [3, 1, 3, 3]);
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn where_possible(self) -> Channels {
+        Channels { where_possible: true, ..self }
+    }
+
     /// Sets what a channel counts that several layers make.
     pub fn reduce(self, reduce: Reduce) -> Channels {
         Channels { reduce, ..self }
@@ -200,9 +222,11 @@ impl Channels {
     /// Chooses.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an amount that leaves nothing, and a multiple of 0; [`Error::Pattern`] for a glob that
-    /// matches no layer; [`Error::Conflict`] for [`slimming`](Channels::slimming) a network without batch normalization;
-    /// [`Error::Layer`] around what a score finds wrong with the weights.
+    /// [`Error::Setting`] for an amount that leaves nothing, a multiple of 0, and one beyond every layer; [`Error::Pattern`]
+    /// for a glob that matches no layer; [`Error::Layer`] around [`Error::Conflict`] for an [`only`](Channels::only) that
+    /// matches none whose channels can go, [`Error::Conflict`] for a fraction or count of a network that has no such layer
+    /// or keeps all, and for [`slimming`](Channels::slimming) one without batch normalization; [`Error::UnknownName`] for a
+    /// statistic of something else; [`Error::Layer`] around what a score finds wrong with the weights.
     pub fn select(&self, network: &Network) -> Result<Selection> {
         let spaces = Spaces::of(network)?;
         let names: Vec<String> = spaces.producers().map(|member| member.name.clone()).collect();
@@ -212,22 +236,49 @@ impl Channels {
             let mut of_space = spaces.producers().zip(matched);
             of_space.any(|(member, matched)| *matched && space.channels.contains(&member.channels[0]))
         };
+        for pattern in &self.only {
+            let matched = matching(std::slice::from_ref(pattern), &names)?;
+            some_can_go(&spaces, &matched).map_err(|(name, what)| {
+                Error::Conflict { what, remedy: "choose channels of other layers" }.in_layer(&name)
+            })?;
+        }
         let open: Vec<&Space> = spaces
             .spaces
             .iter()
             .filter(|space| space.pin.is_none() && (self.only.is_empty() || has(space, &only)) && !has(space, &keep))
             .collect();
+        if open.is_empty() && asks(self.amount) {
+            let why = some_can_go(&spaces, &vec![true; names.len()]).err();
+            return Err(Error::Conflict {
+                what: match why {
+                    Some((name, reason)) => format!("no channel of any layer can go (those of `{name}`: {reason})"),
+                    None if names.is_empty() => "no channel of any layer can go: none makes channels".into(),
+                    None => "keep leaves out every layer whose channels can go".into(),
+                },
+                remedy: "prune its weights instead, or keep fewer layers",
+            });
+        }
         let importances = importances(&self.ranking, network, &spaces, &open, self.reduce)?;
-        let candidates: Vec<Candidate<'_>> = open
+        let mut candidates: Vec<Candidate<'_>> = open
             .into_iter()
             .zip(importances)
-            .filter_map(|(space, importance)| Some(Candidate { space, importance: importance? }))
+            .filter_map(|(space, importance)| Some(Candidate::new(space, importance?)))
             .collect();
-        let mut removed = vec![false; spaces.count()];
-        for channel in choose(&candidates, self.amount, self.across_layers, self.multiple)? {
-            removed[channel] = true;
+        loop {
+            let mut removed = vec![false; spaces.count()];
+            for channel in choose(&candidates, self.amount, self.across_layers, self.multiple, &CHANNELS)? {
+                removed[channel] = true;
+            }
+            let chosen = Selection::of(&spaces, &removed, self.drop_biases);
+            if !self.where_possible || chosen.is_empty() {
+                return Ok(chosen);
+            }
+            let refused = chosen.refused(network, &spaces, &removed)?;
+            if refused.is_empty() {
+                return Ok(chosen);
+            }
+            candidates.iter_mut().for_each(|candidate| candidate.keep(&refused));
         }
-        Ok(Selection::of(&spaces, &removed, self.drop_biases))
     }
 
     /// Chooses and removes: [`select`](Channels::select), then [`Selection::remove`].
@@ -246,12 +297,24 @@ impl Channels {
     }
 }
 
-/// Which names match any of the patterns, each of which matches one at least.
+/// Whether one of the layers at least has channels that can go; if not, the first of them, and why its own stay.
+fn some_can_go(spaces: &Spaces<'_>, matched: &[bool]) -> Result<(), (String, String)> {
+    let pins = spaces.producers().zip(matched).filter(|(_, matched)| **matched).map(|(member, _)| {
+        let pin = spaces.spaces[spaces.space_of(member.channels[0])].pin.clone();
+        pin.map(|reason| (member.name.clone(), reason))
+    });
+    let pins: Option<Vec<(String, String)>> = pins.collect();
+    pins.and_then(|pins| pins.into_iter().next()).map_or(Ok(()), Err)
+}
+
+/// Which names match any of the patterns, each of which matches one at least; with or without `.weight`, as in a
+/// [`Recipe`](crate::Recipe).
 pub(super) fn matching(patterns: &[String], names: &[String]) -> Result<Vec<bool>> {
     let mut matched = vec![false; names.len()];
     for pattern in patterns {
         let glob = WildMatch::new(pattern);
-        let hits: Vec<usize> = (0..names.len()).filter(|index| glob.matches(&names[*index])).collect();
+        let matches = |name: &str| glob.matches(name) || glob.matches(&format!("{name}.weight"));
+        let hits: Vec<usize> = (0..names.len()).filter(|index| matches(&names[*index])).collect();
         if hits.is_empty() {
             return Err(Error::Pattern { pattern: pattern.clone(), known: names.to_vec() });
         }

@@ -6,8 +6,16 @@ use ndarray::{Array, Array1, ArrayD, ArrayView, ArrayView1, Dimension, IxDyn};
 
 use crate::{error::Result, tensor::Mask};
 
-/// The constant that a channel gives that goes; `None` for one that stays.
-pub(super) type Gone = Option<f32>;
+/// What a channel gives that goes; `None` for one that stays.
+pub(super) type Gone = Option<Constant>;
+
+/// The constant that a silenced channel gives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Constant {
+    pub(super) value: f32,
+    /// Its number among all channels of the network.
+    pub(super) channel: usize,
+}
 
 /// The positions of what stays.
 pub(super) fn kept(channels: &[Gone]) -> Vec<usize> {
@@ -56,7 +64,9 @@ impl<D: Dimension> Cut<'_, D> {
         let values = self.values();
         let mut added = vec![0.0; self.outputs.len()];
         for Pair { output, input, taps } in self.pairs() {
-            let sum = |constant: f32| values[taps].iter().map(|w| f64::from(*w)).sum::<f64>() * f64::from(constant);
+            let sum = |constant: Constant| {
+                values[taps].iter().map(|w| f64::from(*w)).sum::<f64>() * f64::from(constant.value)
+            };
             added[output] += input.map_or(0.0, sum);
         }
         let stay = kept(self.outputs);
@@ -65,11 +75,18 @@ impl<D: Dimension> Cut<'_, D> {
         needed.then(|| stay.iter().map(|output| (before(*output) + added[*output]) as f32).collect())
     }
 
-    /// The first constant other than zero that an output reads.
-    pub(super) fn constant_read(&self) -> Option<f32> {
+    /// The constants other than zero that outputs read, each once.
+    pub(super) fn constants_read(&self) -> Vec<Constant> {
         let values = self.values();
         let reads = |taps: Range<usize>| values[taps].iter().any(|w| *w != 0.0);
-        self.pairs().find_map(|Pair { input, taps, .. }| input.filter(|constant| *constant != 0.0 && reads(taps)))
+        let mut found: Vec<Constant> = Vec::new();
+        for Pair { input, taps, .. } in self.pairs() {
+            let Some(constant) = input.filter(|constant| constant.value != 0.0) else { continue };
+            if !found.iter().any(|before| before.channel == constant.channel) && reads(taps) {
+                found.push(constant);
+            }
+        }
+        found
     }
 
     fn values(&self) -> &[f32] {

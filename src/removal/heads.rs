@@ -6,15 +6,15 @@ use ndarray::{Array1, Array2, ArrayBase, Axis, Data, Dimension};
 
 use super::{
     channels::matching,
-    choice::{Candidate, choose},
-    importance::ByName,
+    choice::{Candidate, HEADS, asks, choose},
+    importance::{ByName, expect_weights, scored},
     spaces::Space,
 };
 use crate::{
     error::{Error, Result},
     nn::{Attention, Layer, Linear, Network, Residual},
-    prune::{Amount, Magnitude, Pattern, Score, checked_units},
-    tensor::{Mask, Observed, Statistic},
+    prune::{Amount, Magnitude, Pattern, Score},
+    tensor::{Mask, Statistic},
 };
 
 /// Chooses the heads of attention layers that go, and removes them (Michel et al. 2019).
@@ -103,7 +103,7 @@ impl Heads {
     /// Chooses.
     ///
     /// # Errors
-    /// [`Error::Conflict`] for a network without attention; [`Error::Setting`] for an amount that leaves nothing;
+    /// [`Error::Conflict`] for a network without attention, and if all of it is kept; [`Error::Setting`] for an amount that leaves nothing;
     /// [`Error::Pattern`] for a glob that matches no attention layer; [`Error::Layer`] around what a score finds wrong.
     pub fn select(&self, network: &Network) -> Result<HeadSelection> {
         let found = attentions(network)?;
@@ -117,6 +117,11 @@ impl Heads {
         let (only, keep) = (matching(&self.only, &names)?, matching(&self.keep, &names)?);
         let open = (0..names.len()).filter(|i| (self.only.is_empty() || only[*i]) && !keep[*i]);
         let open: Vec<&(String, &Attention)> = open.map(|i| &found[i]).collect();
+        if open.is_empty() && asks(self.amount) {
+            let what = "keep leaves out every attention layer".into();
+            return Err(Error::Conflict { what, remedy: "keep fewer layers" });
+        }
+        expect_weights(&self.statistics, network)?;
         let mut spaces: Vec<Space> = Vec::new();
         for (_, attention) in &open {
             let start = spaces.last().map_or(0, |space| space.channels.end);
@@ -124,9 +129,9 @@ impl Heads {
         }
         let candidates = spaces.iter().zip(&open).map(|(space, (name, attention))| {
             let importance = self.importance(network, name, attention).map_err(|error| error.in_layer(name))?;
-            Ok(Candidate { space, importance })
+            Ok(Candidate::new(space, importance))
         });
-        let gone = choose(&candidates.collect::<Result<Vec<_>>>()?, self.amount, self.across_layers, 1)?;
+        let gone = choose(&candidates.collect::<Result<Vec<_>>>()?, self.amount, self.across_layers, 1, &HEADS)?;
         let mut selection = HeadSelection::new();
         for (space, (name, _)) in spaces.iter().zip(&open) {
             let own = gone.iter().filter(|head| space.channels.contains(head)).map(|head| head - space.channels.start);
@@ -149,21 +154,12 @@ impl Heads {
         for part in Attention::PARTS {
             let full = format!("{name}.{part}.weight");
             let weight = network.parameter(&full)?;
-            let mut observed = Observed::new(&weight);
-            if let Some(mask) = network.mask(&full)? {
-                observed = observed.masked(mask);
-            }
-            for (which, by_name) in &self.statistics {
-                if let Some((_, values)) = by_name.iter().find(|(own, _)| *own == full) {
-                    observed = observed.with(*which, values);
-                }
-            }
             let (rows, columns) = (weight.shape()[0], weight.shape()[1]);
             let block = match part {
                 "output" => Pattern::Block { rows, columns: attention.head_dim },
                 _ => Pattern::Block { rows: attention.head_dim, columns },
             };
-            let scores = checked_units(&*self.score, &observed, &block.units(weight.shape())?)?;
+            let scores = scored(&*self.score, &self.statistics, network, &full, block)?;
             sum.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score / 4.0);
         }
         Ok(sum)

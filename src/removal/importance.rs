@@ -40,6 +40,9 @@ pub(super) fn importances(
     open: &[&Space],
     reduce: Reduce,
 ) -> Result<Vec<Option<Vec<f64>>>> {
+    if let Ranking::Score(_, statistics) = ranking {
+        expect_weights(statistics, network)?;
+    }
     let reduce = if let Ranking::Zeros = ranking { Reduce::Max } else { reduce };
     let found = open.iter().map(|space| {
         let mut votes = vec![Vec::new(); space.channels.len()];
@@ -82,18 +85,7 @@ fn votes_of(ranking: &Ranking, network: &Network, member: &Member<'_>) -> Result
     let weight = format!("{}.weight", member.name);
     Ok(match (ranking, member.layer) {
         (Ranking::Score(score, statistics), _) if member.is_producer() => {
-            let values = network.parameter(&weight)?;
-            let mut observed = Observed::new(&values);
-            for (which, by_name) in statistics {
-                if let Some((_, told)) = by_name.iter().find(|(name, _)| *name == weight) {
-                    observed = observed.with(*which, told);
-                }
-            }
-            if let Some(mask) = network.mask(&weight)? {
-                observed = observed.masked(mask);
-            }
-            let rows = Pattern::Structured(Axis(0)).units(values.shape())?;
-            Some(checked_units(&**score, &observed, &rows)?)
+            Some(scored(&**score, statistics, network, &weight, Pattern::Structured(Axis(0)))?)
         }
         (Ranking::Slimming, Layer::BatchNorm2d(norm)) => {
             Some(norm.weight().iter().map(|weight| f64::from(weight.abs())).collect())
@@ -104,6 +96,42 @@ fn votes_of(ranking: &Ranking, network: &Network, member: &Member<'_>) -> Result
         }
         _ => None,
     })
+}
+
+/// What a score makes of the units of a weight, given what data told about it.
+pub(super) fn scored(
+    score: &dyn Score,
+    statistics: &[(Statistic, ByName)],
+    network: &Network,
+    weight: &str,
+    pattern: Pattern,
+) -> Result<Vec<f64>> {
+    let values = network.parameter(weight)?;
+    let mut observed = Observed::new(&values);
+    for (which, by_name) in statistics {
+        if let Some((_, told)) = by_name.iter().find(|(name, _)| name == weight) {
+            observed = observed.with(*which, told);
+        }
+    }
+    if let Some(mask) = network.mask(weight)? {
+        observed = observed.masked(mask);
+    }
+    checked_units(score, &observed, &pattern.units(values.shape())?).map_err(|error| match (error, score.needs()) {
+        (Error::NeedsCalibration { scheme, .. }, Some(which)) => {
+            Error::NeedsCalibration { scheme, what: which.needed_by_name() }
+        }
+        (error, _) => error,
+    })
+}
+
+/// Statistics are of the network's parameters.
+pub(super) fn expect_weights(statistics: &[(Statistic, ByName)], network: &Network) -> Result<()> {
+    let known: Vec<String> = network.parameters().into_iter().map(|(name, _)| name).collect();
+    let mut named = statistics.iter().flat_map(|(_, by_name)| by_name).map(|(name, _)| name);
+    match named.find(|name| !known.contains(name)) {
+        Some(name) => Err(Error::UnknownName { name: name.clone(), known }),
+        None => Ok(()),
+    }
 }
 
 /// Whether anything of each row is left by the mask; rows of normalizations have none, and make no channel.

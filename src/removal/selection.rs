@@ -111,6 +111,11 @@ impl Selection {
         surgery::remove(network, &self.masked(network, &spaces, &removed)?, &spaces, &removed)
     }
 
+    /// The channels, of those that `removed` says go, for which [`remove`](Selection::remove) refuses.
+    pub(super) fn refused(&self, network: &Network, spaces: &Spaces<'_>, removed: &[bool]) -> Result<Vec<usize>> {
+        surgery::refused(network, &self.masked(network, spaces, removed)?, spaces, removed)
+    }
+
     /// Those of a network's channels for which `removed` holds.
     pub(super) fn of(spaces: &Spaces<'_>, removed: &[bool], drop_biases: bool) -> Selection {
         let chosen = spaces.producers().map(|member| {

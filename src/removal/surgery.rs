@@ -8,7 +8,7 @@ use std::array;
 use ndarray::{Array1, ArrayD, ArrayView1, Axis, Dimension, Ix2, Ix4, IxDyn};
 
 use super::{
-    cut::{Cut, Gone, kept},
+    cut::{Constant, Cut, Gone, kept},
     spaces::Spaces,
     view::{Layout, View},
 };
@@ -20,12 +20,27 @@ use crate::{
 
 /// The network without the removed channels, given it with them silenced.
 pub(super) fn remove(original: &Network, silenced: &Network, spaces: &Spaces<'_>, removed: &[bool]) -> Result<Network> {
-    let mut surgery = Surgery { original, spaces, removed, masks: Vec::new() };
+    let mut surgery = Surgery::new(original, spaces, removed);
     let (mut smaller, _) = surgery.network(silenced, "", View::unknown())?;
+    if let Some(border) = surgery.borders.first() {
+        return Err(border.refusal(spaces));
+    }
     for (weight, mask) in surgery.masks {
         smaller.set_mask(&weight, Some(mask))?;
     }
     Ok(smaller)
+}
+
+/// The removed channels for which [`remove`] refuses.
+pub(super) fn refused(
+    original: &Network,
+    silenced: &Network,
+    spaces: &Spaces<'_>,
+    removed: &[bool],
+) -> Result<Vec<usize>> {
+    let mut surgery = Surgery::new(original, spaces, removed);
+    surgery.network(silenced, "", View::unknown())?;
+    Ok(surgery.borders.iter().map(|border| border.constant.channel).collect())
 }
 
 struct Surgery<'a> {
@@ -34,6 +49,45 @@ struct Surgery<'a> {
     removed: &'a [bool],
     /// What is left of the original's masks, by the full name of the weight.
     masks: Vec<(String, Mask)>,
+    borders: Vec<Border>,
+}
+
+/// A constant that a layer reads beside zeros: its output at the border differs from that inside, which no bias makes up
+/// for.
+struct Border {
+    layer: String,
+    what: &'static str,
+    constant: Constant,
+}
+
+impl Border {
+    fn refusal(&self, spaces: &Spaces<'_>) -> Error {
+        let Border { layer, what, constant: Constant { value, channel } } = self;
+        let makers = spaces.producers().filter_map(|member| {
+            let index = member.channels.iter().position(|made| made == channel)?;
+            Some(format!("`{}` (channel {index})", member.name))
+        });
+        let makers = makers.collect::<Vec<_>>().join(" and ");
+        Error::Conflict {
+            what: format!(
+                "this {what} pads with zeros, but a channel that would go still gives it {value}: its output at the \
+                 border differs from that inside, which no bias makes up for; the channel is made by {makers}"
+            ),
+            remedy: "take other channels of what makes it, leave that out with keep, let where_possible find what can \
+                     go, or make the channel give 0 (unless a sigmoid follows) with drop_biases",
+        }
+        .in_layer(layer)
+    }
+}
+
+impl<'a> Surgery<'a> {
+    fn new(original: &'a Network, spaces: &'a Spaces<'a>, removed: &'a [bool]) -> Surgery<'a> {
+        Surgery { original, spaces, removed, masks: Vec::new(), borders: Vec::new() }
+    }
+
+    fn border(&mut self, layer: &str, what: &'static str, constant: Constant) {
+        self.borders.push(Border { layer: layer.to_owned(), what, constant });
+    }
 }
 
 impl Surgery<'_> {
@@ -84,9 +138,9 @@ impl Surgery<'_> {
             }
             Layer::LayerNorm(norm) if any => layer_norm(norm, &view)?,
             Layer::AvgPool2d(pool) => {
-                let constant = view.channels.iter().flatten().find(|constant| **constant != 0.0);
-                if let (true, Some(constant)) = (pool.padding != [0, 0], constant) {
-                    return Err(border("mean pooling", *constant));
+                if pool.padding != [0, 0] {
+                    let constants = view.channels.iter().flatten().filter(|constant| constant.value != 0.0);
+                    constants.for_each(|constant| self.border(name, "mean pooling", *constant));
                 }
                 (layer.clone(), view)
             }
@@ -102,8 +156,10 @@ impl Surgery<'_> {
     /// Which outputs of a layer go, and the biases that they give.
     fn outputs(&self, name: &str, bias: Option<ArrayView1<'_, f32>>) -> Vec<Gone> {
         let member = self.spaces.members.iter().find(|member| member.name == name);
-        let constant = |index: usize| bias.map_or(0.0, |bias| bias[index]);
-        let gone = |(index, channel): (usize, &usize)| self.removed[*channel].then(|| constant(index));
+        let value = |index: usize| bias.map_or(0.0, |bias| bias[index]);
+        let gone = |(index, channel): (usize, &usize)| {
+            self.removed[*channel].then(|| Constant { value: value(index), channel: *channel })
+        };
         member.into_iter().flat_map(|member| member.channels.iter().enumerate().map(gone)).collect()
     }
 
@@ -144,8 +200,8 @@ impl Surgery<'_> {
         if cut.is_nothing() {
             return Ok(conv.clone().into());
         }
-        if let (true, Some(constant)) = (conv.padding != [0, 0], cut.constant_read()) {
-            return Err(border("convolution", constant));
+        if conv.padding != [0, 0] {
+            cut.constants_read().into_iter().for_each(|constant| self.border(name, "convolution", constant));
         }
         self.keep_mask(name, cut)?;
         let smaller = Conv2d::from_arrays(cut.smaller_weight(), cut.smaller_bias(conv.bias()))?;
@@ -164,16 +220,18 @@ impl Surgery<'_> {
 
 /// The sum of the two sides of a residual: what goes on one goes on the other.
 fn sum(input: View<Gone>, branch: View<Gone>) -> View<Gone> {
-    let sum = input.sum(&branch, |a, b| Some((*a)? + (*b)?));
+    let sum = input.sum(&branch, |a, b| Some(Constant { value: (*a)?.value + (*b)?.value, ..(*a)? }));
     sum.unwrap_or(if input.layout == Layout::Unknown { branch } else { input })
 }
 
 /// What a layer makes of constants, which it takes in this shape.
 fn through(layer: &Layer, view: &View<Gone>, shape: &[usize]) -> Result<View<Gone>> {
-    let constants = view.channels.iter().map(|gone| gone.unwrap_or(0.0)).collect();
+    let constants = view.channels.iter().map(|gone| gone.map_or(0.0, |constant| constant.value)).collect();
     let constants = ArrayD::from_shape_vec(IxDyn(shape), constants).expect("a constant a channel");
     let after = layer.forward(&constants)?;
-    let channels = view.channels.iter().zip(&after).map(|(gone, after)| gone.map(|_| *after)).collect();
+    let channels =
+        view.channels.iter().zip(&after).map(|(gone, value)| gone.map(|gone| Constant { value: *value, ..gone }));
+    let channels = channels.collect();
     Ok(View { layout: view.layout, channels })
 }
 
@@ -190,20 +248,13 @@ fn layer_norm(norm: &LayerNorm, view: &View<Gone>) -> Result<(Layer, View<Gone>)
     let Some(features) = view.by_feature(norm.weight().len()) else { return Ok((norm.clone().into(), view.clone())) };
     let stay = kept(&features);
     let [weight, bias] = [norm.weight(), norm.bias()].map(|array| array.select(Axis(0), &stay));
-    let absent = features.iter().flatten().fold(norm.absent, |absent, constant| absent.with(*constant));
+    let absent = features.iter().flatten().fold(norm.absent, |absent, constant| absent.with(constant.value));
     let smaller = Layer::from(LayerNorm::from_arrays(weight, bias)?.eps(norm.eps).absent(absent));
     smaller.output_shape(&[1, stay.len()])?;
-    let after = features.iter().zip(norm.bias()).map(|(gone, bias)| gone.map(|_| *bias)).collect();
+    let after = features
+        .iter()
+        .zip(norm.bias())
+        .map(|(gone, bias)| gone.map(|gone| Constant { value: *bias, ..gone }))
+        .collect();
     Ok((smaller, View::features(after)))
-}
-
-/// No bias makes up for a constant beside zeros.
-fn border(what: &str, constant: f32) -> Error {
-    Error::Conflict {
-        what: format!(
-            "this {what} pads with zeros, but a channel that would go still gives {constant}: its output at the border \
-             differs from that inside, which no bias makes up for"
-        ),
-        remedy: "drop_biases makes such a channel give 0 (unless a sigmoid follows); or leave its layer out with keep",
-    }
 }

@@ -25,6 +25,10 @@ pub struct SparseRow {
     pub kept: usize,
     /// The least, mean and largest sparsity of an output (an index of the first axis).
     pub outputs_sparsity: [f64; 3],
+    /// The sparsity of each output: a row of a linear layer's weight, an output channel of a convolution's.
+    pub sparsity_of_outputs: Vec<f64>,
+    /// The sparsity of each input (an index of the second axis).
+    pub sparsity_of_inputs: Vec<f64>,
     /// Outputs of which nothing is left.
     pub empty_outputs: usize,
     /// Inputs (indices of the second axis) of which nothing is left.
@@ -37,7 +41,7 @@ pub struct SparseRow {
     pub bytes_stored: usize,
     /// Multiplications of a forward pass with all weights; 0 if no input shape was given.
     pub multiplications: usize,
-    /// Multiplications with the weights that are kept.
+    /// Multiplications with the elements that are kept.
     pub multiplications_kept: usize,
 }
 
@@ -106,15 +110,18 @@ impl Sparsity {
             };
             let outputs: Vec<f64> = sparsities(kept.view(), 0);
             let ends = outputs.iter().fold([1.0, 0.0], |[least, most]: [f64; 2], s| [least.min(*s), most.max(*s)]);
-            let empty = |axis| sparsities(kept.view(), axis).into_iter().filter(|sparsity| *sparsity == 1.0).count();
+            let inputs = sparsities(kept.view(), 1);
+            let empty = |sparsities: &[f64]| sparsities.iter().filter(|sparsity| **sparsity == 1.0).count();
             let elements = weights.len();
             Ok(SparseRow {
                 shape: weights.shape().to_vec(),
                 elements,
                 kept: kept.iter().filter(|kept| **kept).count(),
                 outputs_sparsity: [ends[0], outputs.iter().sum::<f64>() / outputs.len().max(1) as f64, ends[1]],
-                empty_outputs: empty(0),
-                empty_inputs: empty(1),
+                empty_outputs: empty(&outputs),
+                empty_inputs: empty(&inputs),
+                sparsity_of_outputs: outputs,
+                sparsity_of_inputs: inputs,
                 bytes_dense: 4 * elements,
                 bytes_masked: 4 * elements + elements.div_ceil(8),
                 bytes_stored: stored.tensors().tensor(&name)?.nbytes(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
 
-use super::{QuantizedTensor, SparseTensor};
+use super::{PrunedTensor, QuantizedTensor, SparseTensor};
 use crate::error::{Error, Result};
 
 /// The type in which float numbers are stored.
@@ -72,11 +72,24 @@ impl Stored {
         }
     }
 
-    /// What stands in its place once it is quantized: of a sparse tensor only what is left, if that takes fewer bytes.
+    /// What stands in its place once it is quantized: of a sparse tensor what is left, so that it keeps its mask; the codes
+    /// alone do not tell what was removed from what became zero. A mask that removes nothing is none.
     pub(crate) fn to_quantized(&self, tensor: QuantizedTensor) -> Result<Stored> {
-        let Stored::Sparse(sparse) = self else { return Ok(tensor.into()) };
-        let sparse = SparseTensor::from_quantized(&tensor, sparse.mask())?;
-        Ok(if sparse.nbytes() < tensor.nbytes() { sparse.into() } else { tensor.into() })
+        match self {
+            Stored::Sparse(sparse) if sparse.sparsity() > 0.0 => {
+                Ok(SparseTensor::from_quantized(&tensor, sparse.mask())?.into())
+            }
+            _ => Ok(tensor.into()),
+        }
+    }
+
+    /// What stands in its place once it is pruned: what is left, if it was sparse before or takes fewer bytes so.
+    pub(crate) fn to_pruned(&self, tensor: PrunedTensor) -> Result<Stored> {
+        let sparse = tensor.to_sparse()?;
+        Ok(match self {
+            Stored::Float(_, float) if sparse.nbytes() >= self.nbytes() => Stored::Float(tensor.into_parts().0, *float),
+            _ => sparse.into(),
+        })
     }
 
     /// The numbers it stands for; `None` where it holds no floats.

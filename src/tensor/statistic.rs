@@ -41,13 +41,34 @@ impl Statistic {
         }
     }
 
+    /// As [`needed`](Statistic::needed), where all weights of a network are told at once.
+    pub(crate) fn needed_by_name(self) -> &'static str {
+        match self {
+            Statistic::Gradient => {
+                "the gradient of every weight: give it by name, as Network::gradient finds it, with \
+                 `with(Statistic::Gradient, ..)`"
+            }
+            Statistic::HessianGradient => {
+                "the Hessian times the gradient of every weight: give it by name, as Network::hessian_vector finds it, \
+                 with `with(Statistic::HessianGradient, ..)`"
+            }
+            Statistic::SynapticFlow => {
+                "the synaptic flow of every weight: give it by name, as Network::synaptic_flow finds it, with \
+                 `with(Statistic::SynapticFlow, ..)`"
+            }
+            Statistic::Movement => {
+                "the movement of every weight in a training: give it by name with `with(Statistic::Movement, ..)`"
+            }
+        }
+    }
+
     /// Its name in errors.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Statistic::Gradient => "gradient",
-            Statistic::HessianGradient => "Hessian-gradient product",
-            Statistic::SynapticFlow => "synaptic flow",
-            Statistic::Movement => "movement",
+            Statistic::Gradient => "the gradient",
+            Statistic::HessianGradient => "the Hessian-gradient product",
+            Statistic::SynapticFlow => "the synaptic flow",
+            Statistic::Movement => "the movement",
         }
     }
 }

@@ -4,8 +4,9 @@ use ndarray::{Array2, ArrayD};
 use tersor::{
     Channels, Error, Result, Weights,
     nn::{Absent, Conv2d, Layer, LayerNorm, Network},
-    prune::{Amount, Score},
-    removal::Selection,
+    prune::{Amount, Score, Taylor},
+    removal::{Heads, Selection},
+    tensor::Statistic,
 };
 
 fn network() -> Network {
@@ -32,7 +33,11 @@ fn amounts_that_leave_nothing_or_are_none() {
     assert!(Channels::l2(4).remove(&network).is_ok());
     setting(Channels::l2(Amount::Below(f64::NAN)));
     assert_eq!(setting(Channels::l2(0.5).round_to(0)), "round_to");
-    assert!(Channels::l2(0.5).round_to(usize::MAX).select(&network).unwrap().is_empty());
+    for multiple in [7, usize::MAX] {
+        assert_eq!(setting(Channels::l2(0.5).round_to(multiple)), "round_to");
+        assert!(Channels::l2(0.0).round_to(multiple).select(&network).unwrap().is_empty());
+    }
+    assert!(Channels::l2(0.5).round_to(6).select(&network).unwrap().is_empty(), "a layer of 6 may keep 6");
     for p in [0.0, f64::NAN] {
         assert!(matches!(Channels::norm(p, 0.5).select(&network), Err(Error::Layer { name, .. }) if name == "0"));
     }
@@ -48,6 +53,70 @@ fn globs_that_match_nothing() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn choices_that_cannot_go_say_why() {
+    let refusal = |channels: Channels, network: &Network| channels.remove(network).unwrap_err();
+    match refusal(Channels::l2(0.5).only("4"), &network()) {
+        Error::Layer { name, source } => {
+            assert!(name == "4" && source.to_string().contains("the network's outputs"), "{source}");
+        }
+        other => panic!("{other}"),
+    }
+    assert!(
+        matches!(refusal(Channels::zeros().only("0").only("4.weight"), &network()), Error::Layer { name, .. } if name == "4")
+    );
+    assert!(Channels::l2(0.5).only("*").remove(&network()).is_ok(), "some of them can");
+    let single = Network::builder(1).linear(4, 3).build().unwrap();
+    let pinned = Network::builder(1).residual(|b| b.linear(4, 4)).linear(4, 2).build().unwrap();
+    for (network, why) in [(single, "outputs"), (pinned, "residual `0`")] {
+        for channels in
+            [Channels::l2(0.5), Channels::l1(1), Channels::random(0.1, 1), Channels::l2(0.5).where_possible()]
+        {
+            let error = refusal(channels, &network);
+            assert!(matches!(error, Error::Conflict { .. }) && error.to_string().contains(why), "{error}");
+        }
+        // Nothing is asked for, or nothing is found.
+        for channels in [Channels::l2(0.0), Channels::l2(0), Channels::zeros(), Channels::l2(Amount::Below(1.0))] {
+            assert_eq!(channels.remove(&network).unwrap(), network);
+        }
+    }
+    let kept = refusal(Channels::l2(0.5).keep("*"), &network());
+    assert!(matches!(kept, Error::Conflict { .. }) && kept.to_string().contains("keep"), "{kept}");
+    let attention = Network::builder(1).attention(8, 2).named("attn").build().unwrap();
+    assert!(matches!(Heads::l2(0.5).keep("attn").select(&attention), Err(Error::Conflict { .. })));
+    match Heads::l2(2).select(&attention) {
+        Err(Error::Setting { setting, bound, .. }) => assert!(setting.contains("heads") && bound.contains("head of")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn layers_are_named_as_their_weights_are() {
+    let network = network();
+    let chosen = |channels: Channels| channels.select(&network).unwrap();
+    assert_eq!(chosen(Channels::l2(0.5).only("middle.weight")), chosen(Channels::l2(0.5).only("middle")));
+    assert_eq!(chosen(Channels::l2(0.5).keep("0.weight")), chosen(Channels::l2(0.5).keep("0")));
+}
+
+#[test]
+fn scores_say_what_they_were_not_told_and_how_to_tell_them() {
+    let network = network();
+    match Channels::by(Taylor, 0.5).select(&network) {
+        Err(Error::Layer { name, source }) => {
+            let message = source.to_string();
+            assert!(name == "0" && matches!(*source, Error::NeedsCalibration { .. }));
+            assert!(message.contains("`with(Statistic::Gradient") && !message.contains("Observed"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let told = [("0.wieght".to_owned(), Array2::<f32>::zeros((6, 4)))];
+    let unknown = Channels::by(Taylor, 0.5).with(Statistic::Gradient, &told).select(&network);
+    assert!(matches!(unknown, Err(Error::UnknownName { name, .. }) if name == "0.wieght"));
+    let attention = Network::builder(1).attention(8, 2).build().unwrap();
+    let unknown = Heads::by(Taylor, 0.5).with(Statistic::Gradient, &told).select(&attention);
+    assert!(matches!(unknown, Err(Error::UnknownName { name, .. }) if name == "0.wieght"));
 }
 
 #[test]

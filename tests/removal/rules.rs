@@ -165,6 +165,7 @@ fn a_constant_beside_zero_padding_is_refused_unless_it_is_zero() {
     let positive = padded(0.5, Builder::relu);
     let (layer, message) = refusal(chosen.remove(&positive));
     assert!(layer == "reader" && message.contains("0.5") && message.contains("drop_biases"), "{layer}: {message}");
+    assert!(message.contains("`0` (channel 1)"), "who makes it: {message}");
     agrees(&positive, &chosen.clone().drop_biases(), &x);
     agrees(&padded(-0.5, Builder::relu), &chosen, &x);
     let sigmoid = padded(0.0, Builder::sigmoid);
@@ -183,7 +184,52 @@ fn a_constant_beside_zero_padding_is_refused_unless_it_is_zero() {
     });
     agrees(&depthwise, &chosen, &x);
     assert_eq!(refusal(Channels::l2(0.5).remove(&positive)).0, "reader");
-    assert!(Channels::l2(0.5).keep("0").keep("reader").remove(&positive).unwrap() == positive);
+    assert!(Channels::zeros().keep("0").keep("reader").remove(&positive).unwrap() == positive);
+}
+
+#[test]
+fn what_can_go_goes_where_possible_and_the_rest_stays() {
+    // Channels 0, 1, 2 and 4 are least; what 1 and 4 give is not zero.
+    let mut network = drawn(|b| {
+        b.conv2d(Conv2d::new(1, 6, 3))
+            .residual(|b| b.relu().conv2d(Conv2d::new(6, 6, 1)).named("other"))
+            .relu()
+            .conv2d(Conv2d::new(6, 4, 3).padding(1))
+            .relu()
+            .conv2d(Conv2d::new(4, 2, 3))
+    });
+    let mut weight = network.parameter("0.weight").unwrap().to_owned();
+    for channel in [0, 1, 2, 4] {
+        weight.index_axis_mut(Axis(0), channel).mapv_inplace(|w| w * 1e-3);
+    }
+    network.set_parameter("0.weight", &weight).unwrap();
+    network.set_parameter("0.bias", &array![0.0, 0.25, 0.0, 0.0, 0.0, 0.0]).unwrap();
+    network.set_parameter("1.other.bias", &array![0.0, 0.0, 0.0, 0.0, 0.5, 0.0]).unwrap();
+    let (layer, message) = refusal(Channels::l2(4).only("0").remove(&network));
+    assert!(layer == "3" && message.contains("`0` (channel 1) and `1.other` (channel 1)"), "{layer}: {message}");
+    let first = |channels: Channels| channels.only("0").select(&network).unwrap().layers().next().unwrap().1;
+    let l2 = |count: usize| Channels::l2(count).reduce(tersor::removal::Reduce::Max).where_possible();
+    assert!(!first(l2(2)).contains(&1) && !first(l2(2)).contains(&4) && first(l2(2)).len() == 2);
+    assert_eq!(first(l2(5)), [0, 2, 3, 5], "as many as there are");
+    assert_eq!(first(l2(5).round_to(4)), first(l2(2)), "four stay, not two");
+    let smaller = agrees(&network, &l2(4).only("0").select(&network).unwrap(), &numbers(&[2, 1, 6, 6]));
+    assert_eq!(shape(&smaller, "0.weight"), [2, 1, 3, 3]);
+    let all: Vec<usize> =
+        Channels::l2(0.5).where_possible().select(&network).unwrap().layers().map(|l| l.1.len()).collect();
+    assert_eq!(all, [3, 3, 2]);
+    assert_eq!(first(Channels::l2(4).across_layers().where_possible()).len(), 4);
+
+    // A channel whose weights are zero but whose bias is not keeps the others from nothing.
+    let zero = Selection::new().channels("0", [0, 1, 2]).mask(&network).unwrap();
+    let mut weight = zero.parameter("1.other.weight").unwrap().to_owned();
+    (0..3).for_each(|channel| weight.index_axis_mut(Axis(0), channel).fill(0.0));
+    let mut zero = zero;
+    zero.set_parameter("1.other.weight", &weight).unwrap();
+    assert_eq!(refusal(Channels::zeros().remove(&zero)).0, "3");
+    let smaller = Channels::zeros().where_possible().remove(&zero).unwrap();
+    assert_eq!(shape(&smaller, "0.weight"), [4, 1, 3, 3]);
+    let x = numbers(&[2, 1, 6, 6]);
+    assert!(relative_error(&smaller.forward(&x).unwrap(), &zero.forward(&x).unwrap()) < 1e-5);
 }
 
 #[test]
@@ -288,7 +334,10 @@ fn channels_that_cannot_go_say_why() {
     let pinned = |network: Network, layer: &str, reason: &str| {
         let (name, message) = refusal(Selection::new().channels(layer, [0]).remove(&network));
         assert!(name == layer && message.contains(reason), "{name}: {message}");
-        assert!(Channels::l2(0.5).select(&network).unwrap().layers().all(|(name, _)| name != layer));
+        let (name, message) = refusal(Channels::l2(0.5).only(layer).select(&network));
+        assert!(name == layer && message.contains(reason), "{name}: {message}");
+        let others = Channels::l2(0.5).select(&network);
+        assert!(others.map_or(true, |chosen| chosen.layers().all(|(name, _)| name != layer)));
     };
     pinned(drawn(|b| b.linear(3, 4).relu().linear(4, 2)), "2", "network's outputs");
     pinned(drawn(|b| b.residual(|b| b.linear(3, 3)).linear(3, 2)), "0.0", "network's input");

@@ -254,6 +254,23 @@ fn by_hand(dice: &mut Dice, network: &Network) -> Selection {
 }
 
 fn automatic(dice: &mut Dice, network: &Network) -> Selection {
+    selected(&channels(dice), network)
+}
+
+fn possible(dice: &mut Dice, network: &Network) -> Selection {
+    selected(&channels(dice).where_possible(), network)
+}
+
+/// Nothing of a network of which nothing can go.
+fn selected(channels: &Channels, network: &Network) -> Selection {
+    match channels.select(network) {
+        Err(Error::Conflict { what, .. }) if what.contains("no channel of any layer can go") => Selection::new(),
+        Err(Error::Setting { setting: "round_to", .. }) => Selection::new(),
+        chosen => chosen.unwrap(),
+    }
+}
+
+fn channels(dice: &mut Dice) -> Channels {
     let amount = f64::from(dice.within(0.0, 0.95));
     let mut channels = Channels::random(amount, dice.below(100) as u64);
     if dice.one_in(2) {
@@ -265,7 +282,7 @@ fn automatic(dice: &mut Dice, network: &Network) -> Selection {
     if dice.one_in(4) {
         channels = channels.round_to(2);
     }
-    channels.select(network).unwrap()
+    channels
 }
 
 /// What holds of every choice that can be removed.
@@ -343,6 +360,12 @@ fn masked_and_removed_networks_agree_and_what_cannot_be_removed_names_its_layer(
 fn what_is_chosen_automatically_is_refused_only_beside_padding() {
     let counts = on_trees(automatic, |_, error| error.to_string().contains("pads with zeros"));
     assert!(counts.0 > 200 && counts.1 > 5, "{counts:?}");
+}
+
+#[test]
+fn what_is_chosen_where_possible_is_never_refused() {
+    let counts = on_trees(possible, |_, _| false);
+    assert!(counts.0 > 200, "{counts:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod histogram;
+mod panel;
 mod sparsity;
 
 use std::{fs, path::Path};
@@ -15,7 +16,7 @@ use crate::Problem;
 
 pub(crate) use accuracy::accuracy_against_bytes;
 pub(crate) use histogram::weights_and_levels;
-pub(crate) use sparsity::accuracy_against_sparsity;
+pub(crate) use sparsity::{accuracy_against_sparsity, accuracy_against_sparsity_of_each_layer};
 
 /// Writes a picture, in a folder that is made if it is missing, and says where.
 pub(crate) fn save(file: &Path, picture: &Document) -> Result<(), Problem> {

@@ -1,6 +1,6 @@
 //! Pruning step by step while training.
 
-use super::Pruning;
+use super::{Pruning, due};
 use crate::{
     error::Result,
     nn::{Callback, Data, Network, Progress},
@@ -46,7 +46,7 @@ impl Gradual {
 
     /// Does what is due before this step.
     fn prune_before(&self, step: usize, network: &mut Network) -> Result<()> {
-        for (_, p) in self.plan.iter().filter(|(at, _)| *at == step) {
+        for (_, p) in due(&self.plan, step) {
             *network = self.pruned(network, *p)?;
         }
         Ok(())

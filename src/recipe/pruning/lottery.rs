@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use super::Pruning;
+use super::{Planned, Pruning};
 use crate::{
     error::{Error, Result},
     nn::{Callback, Data, History, Network, Optimizer, Progress, Training},
-    prune::{Pruner, Random, Ranked},
+    prune::{Amount, Pruner, Random, Ranked},
     random::derive,
 };
 
@@ -105,10 +105,13 @@ impl LotteryTicket {
     }
 
     /// Runs the search from a network's weights: a ticket for the whole network, and one for each round. Every training
-    /// has an optimizer of its own.
+    /// has an optimizer of its own. If `progress` (of each training for itself) breaks, the tickets found so far are
+    /// returned.
     ///
     /// # Errors
-    /// Those of the pruning and of the trainings; [`Error::Setting`] for a rewind beyond the end of the training.
+    /// Those of the pruning and of the trainings; [`Error::Setting`] for a rewind beyond the end of the training;
+    /// [`Error::Conflict`] for several rounds of an amount of the whole, which are all the same;
+    /// [`Error::Cancelled`] in the first training.
     pub fn run(
         &self,
         network: &Network,
@@ -117,13 +120,16 @@ impl LotteryTicket {
         optimizer: &mut dyn FnMut() -> Box<dyn Optimizer>,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Ticket>> {
-        self.pruning.dry_run(network)?;
+        self.expect_progress(network)?;
         let mut train = |initial: &Network| -> Result<(Network, History, Option<Network>)> {
             let (mut trained, mut early) = (initial.clone(), Early { step: self.rewind, network: None });
             let history = training.train_with(&mut trained, data, &mut *optimizer(), &mut early, progress)?;
             Ok((trained, history, early.network))
         };
-        let (trained, history, early) = train(network)?;
+        let (trained, history, early) = train(network).map_err(|error| match error {
+            Error::Cancelled { done, total } => Error::Cancelled { done, total: total * (self.rounds + 1) },
+            error => error,
+        })?;
         let early = early.unwrap_or_else(|| trained.clone()); // which steps beyond the training were refused before
         let mut tickets = vec![Ticket { initial: network.clone(), trained, history }];
         for _ in 0..self.rounds {
@@ -133,10 +139,29 @@ impl LotteryTicket {
             for (name, mask) in pruned.masks() {
                 initial.set_mask(&name, Some(mask.clone()))?;
             }
-            let (trained, history, _) = train(&initial)?;
-            tickets.push(Ticket { initial, trained, history });
+            match train(&initial) {
+                Ok((trained, history, _)) => tickets.push(Ticket { initial, trained, history }),
+                Err(Error::Cancelled { .. }) => break,
+                Err(error) => return Err(error),
+            }
         }
         Ok(tickets)
+    }
+
+    /// Every round removes something more: a share of the whole would be gone after the first.
+    fn expect_progress(&self, network: &Network) -> Result<()> {
+        for Planned { name, scheme, .. } in self.pruning.dry_run(network)? {
+            let Some(scheme) = scheme.filter(|_| self.rounds > 1) else { continue };
+            let ranking = scheme.ranking().map(|(_, ranking)| ranking);
+            if ranking.is_some_and(|ranking| !ranking.of_remaining && !matches!(ranking.amount, Amount::Below(_))) {
+                return Err(Error::Conflict {
+                    what: format!("{scheme:?} removes the same share of the whole in each of {} rounds", self.rounds),
+                    remedy: "say of_remaining, so that each round removes its share of what is left",
+                }
+                .in_layer(&name));
+            }
+        }
+        Ok(())
     }
 }
 

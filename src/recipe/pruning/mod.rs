@@ -8,7 +8,7 @@ mod observe;
 mod rigl;
 mod sensitivity;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use ac_dc::AcDc;
 pub use gradual::Gradual;
@@ -17,13 +17,13 @@ pub use movement::Movement;
 pub use rigl::RigL;
 pub use sensitivity::{Sensitivity, SensitivityRow};
 
-use super::{Inputs, Planned, Recipe, rules::Rules};
+use super::{Inputs, Planned, Recipe, float_matrices, rules::Rules};
 use crate::{
     error::{Error, Result},
     nn::{CrossEntropy, Data, Loss, Network},
-    prune::{Amount, Pattern, Pruner, Ranking, Schedule},
+    prune::{Amount, Pattern, Pruner, Ranking, Schedule, Score},
     report::Sparsity,
-    tensor::{Mask, Observed, PrunedTensor, Weights},
+    tensor::{Checkpoint, Mask, Observed, PrunedTensor, Stored, Weights},
 };
 use observe::Observations;
 
@@ -108,12 +108,7 @@ impl Pruning {
     /// # Errors
     /// [`Error::Pattern`] for a pattern that matches nothing, [`Error::Conflict`] for a recipe that quantizes too.
     pub fn dry_run(&self, network: &Network) -> Result<Vec<Planned<dyn Pruner>>> {
-        if self.quantizes {
-            return Err(Error::Conflict {
-                what: "a recipe that quantizes cannot prune as well".into(),
-                remedy: "prune with one recipe, then quantize with another, which keeps the zeros",
-            });
-        }
+        self.only_prunes()?;
         let planned = self.rules.choose(network.maskable())?.into_iter().map(|(name, scheme)| {
             let shape = network.parameter(&name)?.shape().to_vec();
             Ok(Planned { name, shape, scheme })
@@ -151,6 +146,66 @@ impl Pruning {
         AcDc::new(self)
     }
 
+    /// Prunes the float tensors (sparse ones included) of a checkpoint that have at least two axes and a matching name, by
+    /// scores of the numbers alone; the others stay. What is left of a tensor is stored sparse where that takes fewer bytes
+    /// than all of it with its zeros.
+    ///
+    /// ```
+    /// use tersor::{Pruner, Quantizer, Recipe, tensor::Checkpoint};
+    ///
+    /// let mut checkpoint = Checkpoint::new();
+    /// checkpoint.insert("fc.weight", ndarray::Array2::from_shape_fn((64, 64), |(i, j)| ((i * 64 + j) as f32).sin()));
+    /// checkpoint.insert("fc.bias", ndarray::Array1::<f32>::zeros(64));
+    /// let pruned = Recipe::new().prune("*", Pruner::magnitude(0.9)).apply_to_checkpoint(&checkpoint)?;
+    /// assert!(pruned.nbytes() * 6 < checkpoint.nbytes());
+    /// let quantized = Recipe::new().quantize("*", Quantizer::uniform(4)).apply_to_checkpoint(&pruned)?;
+    /// assert!(quantized.nbytes() * 16 < checkpoint.nbytes()); // its zeros stay zeros
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`apply`](Pruning::apply); [`Error::Conflict`] for a score that reads more than the numbers.
+    pub fn apply_to_checkpoint(&self, checkpoint: &Checkpoint) -> Result<Checkpoint> {
+        self.only_prunes()?;
+        let chosen = self.rules.choose(float_matrices(checkpoint))?.into_iter();
+        let chosen: Vec<(String, Arc<dyn Pruner>)> = chosen.filter_map(|(name, rule)| Some((name, rule?))).collect();
+        let tensor = |(name, _): &(String, Arc<dyn Pruner>)| {
+            let tensor = match checkpoint.tensor(name)? {
+                Stored::Sparse(sparse) => sparse.to_pruned(),
+                _ => {
+                    let values = checkpoint.floats(name)?;
+                    let whole = Mask::ones(values.shape())?;
+                    PrunedTensor::new(values, whole).map_err(|error| error.in_layer(name))?
+                }
+            };
+            Ok((name.clone(), tensor))
+        };
+        let tensors: BTreeMap<String, PrunedTensor> = chosen.iter().map(tensor).collect::<Result<_>>()?;
+        let mut observations = Observations::of_tensors(&tensors, &*self.loss);
+        let mut pruned = checkpoint.clone();
+        for group in self.groups(&chosen) {
+            let names: Vec<String> = group.iter().map(|(name, _)| name.clone()).collect();
+            let pruner = &*group[0].1;
+            let ranking = pruner.ranking().map(|(_, ranking)| ranking);
+            for (name, tensor) in self.prune_group(&mut observations, pruner, ranking, &names)? {
+                let tensor = within(tensor, Some(tensors[&name].mask())).map_err(|error| error.in_layer(&name))?;
+                let stored = checkpoint.tensor(&name)?.to_pruned(tensor)?;
+                pruned.insert(name, stored);
+            }
+        }
+        Ok(pruned)
+    }
+
+    fn only_prunes(&self) -> Result<()> {
+        if self.quantizes {
+            return Err(Error::Conflict {
+                what: "a recipe that quantizes cannot prune as well".into(),
+                remedy: "prune with one recipe, then quantize with another, which keeps the zeros",
+            });
+        }
+        Ok(())
+    }
+
     fn run(&self, network: &mut Network, data: Option<&Data>) -> Result<Sparsity> {
         let mut pruned = network.clone();
         self.prune_to(&mut pruned, data, None)?;
@@ -173,33 +228,46 @@ impl Pruning {
         if planned.iter().any(|(_, pruner)| rounds(pruner) == 0) {
             return Err(Error::Setting { setting: "rounds", value: 0.0, bound: "at least 1" });
         }
+        let groups = self.groups(&planned);
+        let names =
+            |group: &[&(String, Arc<dyn Pruner>)]| group.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let ranking = |group: &Vec<&(String, Arc<dyn Pruner>)>| {
+            let ranking = group[0].1.ranking().map(|(_, ranking)| ranking);
+            // What is left is what is left before the first round.
+            let in_rounds = rounds(&group[0].1) > 1 && on_the_way.is_none();
+            ranking
+                .map(|ranking| if in_rounds { of_whole(ranking, network, &names(group)) } else { Ok(ranking) })
+                .transpose()
+        };
+        let rankings: Vec<Option<Ranking>> = groups.iter().map(ranking).collect::<Result<_>>()?;
         for round in 1..=planned.iter().map(|(_, pruner)| rounds(pruner)).max().unwrap_or(0) {
             let mut observations = Observations::new(network, data, &*self.loss, self.input_shape.as_deref());
             let mut masks = Vec::new();
-            for group in self.groups(&planned) {
+            for (group, ranking) in groups.iter().zip(&rankings) {
                 let pruner = &group[0].1;
                 let of = rounds(pruner);
                 if round > of {
                     continue;
                 }
-                let names: Vec<&str> = group.iter().map(|(name, _)| name.as_str()).collect();
                 // Every round keeps the same share of what is left.
                 let sparsity = |end: f64| {
                     let end = on_the_way.map_or(end, |on_the_way| on_the_way(end));
                     1.0 - (1.0 - end).powf(round as f64 / of as f64)
                 };
-                let on_the_way: OnTheWay<'_> = match on_the_way {
-                    None if round == of => None,
-                    _ => Some(&sparsity),
+                let names = names(group);
+                let ranking = match ranking {
+                    Some(ranking) if on_the_way.is_some() || round < of => {
+                        Some(ranking_on_the_way(*ranking, network, &names, &sparsity)?)
+                    }
+                    ranking => *ranking,
                 };
-                masks.extend(self.prune_group(&mut observations, &**pruner, &names, on_the_way)?);
+                masks.extend(self.prune_group(&mut observations, &**pruner, ranking, &names)?);
             }
             for (name, pruned) in masks {
+                let pruned = within(pruned, network.mask(&name)?).map_err(|error| error.in_layer(&name))?;
                 let (values, mask) = pruned.into_parts();
-                // What was removed stays so, whatever a pruner written elsewhere says.
-                let mask = network.mask(&name)?.map_or(Ok(mask.clone()), |before| before.and(&mask));
                 network.set_parameter(&name, &values).map_err(|error| error.in_layer(&name))?;
-                network.set_mask(&name, Some(mask.map_err(|error| error.in_layer(&name))?))?;
+                network.set_mask(&name, Some(mask))?;
             }
         }
         Ok(())
@@ -222,29 +290,26 @@ impl Pruning {
         &self,
         observations: &mut Observations<'_>,
         pruner: &dyn Pruner,
-        names: &[&str],
-        on_the_way: OnTheWay<'_>,
+        ranking: Option<Ranking>,
+        names: &[String],
     ) -> Result<Vec<(String, PrunedTensor)>> {
-        let ranking = pruner.ranking();
-        let needs = ranking.as_ref().map(|(score, _)| score.needs());
-        observations.gather(needs)?;
+        let score = pruner.ranking().map(|(score, _)| score);
+        observations.gather(score.map(Score::needs))?;
         let observed: Vec<Observed<'_>> = names.iter().map(|name| observations.of(name)).collect::<Result<Vec<_>>>()?;
-        let owned = |name: &str, tensor: PrunedTensor| (name.to_owned(), tensor);
-        match ranking {
+        match score.zip(ranking) {
             Some((score, ranking)) => {
-                let ranking = self.ranking_on_the_way(ranking, &observed, on_the_way)?;
                 let masks = if self.across_layers {
                     let tensors: Vec<&dyn Weights> = observed.iter().map(|observed| observed as _).collect();
                     ranking.masks(score, &tensors)?
                 } else {
-                    let mask = |(name, observed): (&&str, &Observed<'_>)| {
+                    let mask = |(name, observed): (&String, &Observed<'_>)| {
                         ranking.mask(score, observed).map_err(|error| error.in_layer(name))
                     };
                     names.iter().zip(&observed).map(mask).collect::<Result<_>>()?
                 };
-                let values = |(name, mask): (&&str, Mask)| {
+                let values = |(name, mask): (&String, Mask)| {
                     let values = observations.values(name)?.to_owned();
-                    Ok(owned(name, PrunedTensor::new(values, mask)?))
+                    Ok((name.clone(), PrunedTensor::new(values, mask)?))
                 };
                 names.iter().zip(masks).map(values).collect()
             }
@@ -253,47 +318,68 @@ impl Pruning {
                 remedy: "leave out across_layers, or let it return its score in Pruner::ranking",
             }),
             None => {
-                let prune = |(name, observed): (&&str, &Observed<'_>)| {
+                let prune = |(name, observed): (&String, &Observed<'_>)| {
                     let pruned = pruner.apply(observed).map_err(|error| error.in_layer(name))?;
-                    Ok(owned(name, pruned))
+                    Ok((name.clone(), pruned))
                 };
                 names.iter().zip(&observed).map(prune).collect()
             }
         }
     }
+}
 
-    /// The ranking with an amount on the way to its own; a pattern that fixes its amount keeps it.
-    fn ranking_on_the_way(
-        &self,
-        ranking: Ranking,
-        observed: &[Observed<'_>],
-        on_the_way: OnTheWay<'_>,
-    ) -> Result<Ranking> {
-        let Some(on_the_way) = on_the_way.filter(|_| !matches!(ranking.pattern, Pattern::NOfM { .. })) else {
-            return Ok(ranking);
-        };
+/// The events of a plan, which is in order, that are due before this step.
+fn due(plan: &[(usize, f64)], step: usize) -> &[(usize, f64)] {
+    &plan[plan.partition_point(|(at, _)| *at < step)..plan.partition_point(|(at, _)| *at <= step)]
+}
+
+/// The tensor without what was removed before: it stays so, whatever a pruner written elsewhere says.
+fn within(pruned: PrunedTensor, before: Option<&Mask>) -> Result<PrunedTensor> {
+    let Some(before) = before else { return Ok(pruned) };
+    let (values, mask) = pruned.into_parts();
+    PrunedTensor::new(values, before.and(&mask)?)
+}
+
+/// The ranking with an amount of what is left as one of the whole, which means the same in every round.
+fn of_whole(ranking: Ranking, network: &Network, names: &[String]) -> Result<Ranking> {
+    let tensor = |name: &String| Ok((network.parameter(name)?.shape().to_vec(), network.mask(name)?));
+    let tensors: Vec<(Vec<usize>, Option<&Mask>)> = names.iter().map(tensor).collect::<Result<_>>()?;
+    ranking.of_whole(&tensors)
+}
+
+/// The ranking with an amount on the way to its own; a pattern that fixes its amount keeps it.
+fn ranking_on_the_way(
+    ranking: Ranking,
+    network: &Network,
+    names: &[String],
+    on_the_way: &dyn Fn(f64) -> f64,
+) -> Result<Ranking> {
+    if let Pattern::NOfM { .. } = ranking.pattern {
+        return Ok(ranking);
+    }
+    let of = |ranking: Ranking| -> Result<Ranking> {
         ranking.amount.validate()?;
         let end = match ranking.amount {
-            Amount::Fraction(_) | Amount::Count(_) if ranking.of_remaining => None,
-            Amount::Fraction(sparsity) => Some(sparsity),
+            Amount::Fraction(_) | Amount::Count(_) if ranking.of_remaining => Err("an amount of what is left"),
+            Amount::Fraction(sparsity) => Ok(sparsity),
             Amount::Count(count) => {
-                let units = |observed: &Observed<'_>| {
-                    ranking.pattern.units(observed.values().shape()).map(|units| units.count())
-                };
-                let all = observed.iter().map(units).sum::<Result<usize>>()?;
+                let units = |name: &String| Ok(ranking.pattern.units(network.parameter(name)?.shape())?.count());
+                let all = names.iter().map(units).sum::<Result<usize>>()?;
                 ranking.amount.of(all)?; // no more than there are
-                Some(count as f64 / all.max(1) as f64)
+                Ok(count as f64 / all.max(1) as f64)
             }
-            _ => None,
+            _ => Err("a threshold"),
         };
-        match end {
-            Some(end) => Ok(Ranking { amount: Amount::Fraction(on_the_way(end)), ..ranking }),
-            None => Err(Error::Conflict {
-                what: format!("{ranking:?} has no amount to be reached in steps"),
-                remedy: "give a fraction or a count of the whole",
-            }),
-        }
-    }
+        let end = end.map_err(|what| Error::Conflict {
+            what: format!(
+                "{what} ({:?}) cannot be reached in steps, each of which changes what it is of",
+                ranking.amount
+            ),
+            remedy: "give a fraction or a count of the whole",
+        })?;
+        Ok(Ranking { amount: Amount::Fraction(on_the_way(end)), ..ranking })
+    };
+    of(ranking).map_err(|error| if let [name] = names { error.in_layer(name) } else { error })
 }
 
 /// What sparsity to go to on the way to a pruner's own; `None`: all the way.

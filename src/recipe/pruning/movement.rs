@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
+use super::due;
 use crate::{
     error::{Error, Result},
     nn::{Callback, Network, Progress},
@@ -20,6 +21,7 @@ use crate::{
 /// | setting | default | range |
 /// |---|---|---|
 /// | [`schedule`](Movement::schedule) | cubic over 0.1 to 0.7 of the training, 100 events | |
+/// | [`pattern`](Movement::pattern) | single elements | rows, blocks, `N:M` |
 /// | [`across_layers`](Movement::across_layers) | each weight for itself | |
 /// | [`learning_rate`](Movement::learning_rate) | 0.01, the `η` of the scores | above 0 |
 /// | [`soft`](Movement::soft) | hard: the sparsity given is reached | a threshold and a penalty instead |
@@ -42,6 +44,7 @@ use crate::{
 pub struct Movement {
     rules: Rules<()>,
     sparsity: f64,
+    pattern: Pattern,
     schedule: Schedule,
     across_layers: bool,
     learning_rate: f64,
@@ -74,14 +77,29 @@ impl Movement {
         let mut rules = Rules::default();
         rules.push(pattern, Some(Arc::new(())));
         let schedule = Schedule::cubic().over(0.1, 0.7).events(100);
-        let (weights, plan) = (Vec::new(), Vec::new());
-        Movement { rules, sparsity, schedule, across_layers: false, learning_rate: 0.01, soft: None, weights, plan }
+        Movement {
+            rules,
+            sparsity,
+            pattern: Pattern::Element,
+            schedule,
+            across_layers: false,
+            learning_rate: 0.01,
+            soft: None,
+            weights: Vec::new(),
+            plan: Vec::new(),
+        }
     }
 
     /// Leaves the weights whose names match as they are.
     pub fn keep(mut self, pattern: impl Into<String>) -> Movement {
         self.rules.push(pattern, None);
         self
+    }
+
+    /// Sets what is removed whole: units go by the mean score of their elements. `N:M` fixes the sparsity, which is reached
+    /// at the first event.
+    pub fn pattern(self, pattern: Pattern) -> Movement {
+        Movement { pattern, ..self }
     }
 
     /// Sets how the sparsity grows.
@@ -130,27 +148,32 @@ impl Movement {
         }
     }
 
-    fn prune_before(&mut self, step: usize, network: &mut Network) -> Result<()> {
-        for (_, p) in self.plan.iter().filter(|(at, _)| *at == step) {
-            let amount = match self.soft {
-                Some(Soft { threshold, .. }) => Amount::Below((threshold / (1.0 - threshold)).ln()),
-                None => Amount::Fraction(self.schedule.sparsity(self.sparsity, *p)),
-            };
-            let ranking = Ranking { pattern: Pattern::Element, amount, of_remaining: false };
-            let observed: Vec<Observed<'_>> = self
-                .weights
-                .iter()
-                .map(|weight| {
-                    let observed = Observed::new(&weight.shadow).with(Statistic::Movement, &weight.scores);
-                    weight.before.iter().fold(observed, Observed::masked)
-                })
-                .collect();
+    /// The masks at this progress of the schedule.
+    fn masks(&self, p: f64) -> Result<Vec<Mask>> {
+        let amount = match (self.soft, self.pattern) {
+            (Some(Soft { threshold, .. }), _) => Amount::Below((threshold / (1.0 - threshold)).ln()),
+            (None, Pattern::NOfM { .. }) => Amount::Fraction(self.sparsity),
+            (None, _) => Amount::Fraction(self.schedule.sparsity(self.sparsity, p)),
+        };
+        let ranking = Ranking { pattern: self.pattern, amount, of_remaining: false };
+        let observed = self.weights.iter().map(|weight| {
+            let observed = Observed::new(&weight.shadow).with(Statistic::Movement, &weight.scores);
+            weight.before.iter().fold(observed, Observed::masked)
+        });
+        let observed: Vec<Observed<'_>> = observed.collect();
+        if self.across_layers {
             let tensors: Vec<&dyn Weights> = observed.iter().map(|observed| observed as _).collect();
-            let masks: Vec<Mask> = match self.across_layers {
-                true => ranking.masks(&prune::Movement, &tensors)?,
-                false => tensors.iter().map(|w| ranking.mask(&prune::Movement, *w)).collect::<Result<_>>()?,
-            };
-            for (weight, mask) in self.weights.iter().zip(masks) {
+            return ranking.masks(&prune::Movement, &tensors);
+        }
+        let mask = |(weight, observed): (&Moving, &Observed<'_>)| {
+            ranking.mask(&prune::Movement, observed).map_err(|error| error.in_layer(&weight.name))
+        };
+        self.weights.iter().zip(&observed).map(mask).collect()
+    }
+
+    fn prune_before(&mut self, step: usize, network: &mut Network) -> Result<()> {
+        for (_, p) in due(&self.plan, step) {
+            for (weight, mask) in self.weights.iter().zip(self.masks(*p)?) {
                 network.set_mask(&weight.name, None)?;
                 network.set_parameter(&weight.name, &weight.shadow)?;
                 network.set_mask(&weight.name, Some(mask))?;
@@ -173,7 +196,8 @@ impl Callback for Movement {
         };
         let names = chosen.into_iter().filter_map(|(name, chosen)| chosen.map(|_| name));
         self.weights = names.map(moving).collect::<Result<_>>()?;
-        Ok(())
+        // What would go wrong at an event goes wrong before the first step.
+        self.plan.first().map_or(Ok(()), |(_, p)| self.masks(*p).map(|_| ()))
     }
 
     fn before_step(&mut self, _: &Progress, _: &mut Network, gradients: &mut [(String, ArrayD<f32>)]) -> Result<()> {

@@ -7,16 +7,18 @@ use ndarray::{ArrayD, ArrayViewD};
 use crate::{
     error::{Error, Result},
     nn::{Data, Loss, Network},
-    tensor::{Observed, Statistic, Weights},
+    tensor::{Mask, Observed, PrunedTensor, Statistic, Weights},
 };
 
-/// A network's weights, and the statistics gathered of them.
+/// Weights and masks, and the statistics gathered of the network that they are of.
 pub(super) struct Observations<'a> {
-    network: &'a Network,
+    /// None for weights of which only the numbers are known.
+    network: Option<&'a Network>,
     data: Option<&'a Data>,
     loss: &'a dyn Loss,
     input_shape: Option<&'a [usize]>,
     weights: BTreeMap<String, ArrayViewD<'a, f32>>,
+    masks: BTreeMap<String, &'a Mask>,
     statistics: BTreeMap<Statistic, BTreeMap<String, ArrayD<f32>>>,
 }
 
@@ -27,8 +29,17 @@ impl<'a> Observations<'a> {
         loss: &'a dyn Loss,
         input_shape: Option<&'a [usize]>,
     ) -> Observations<'a> {
-        let weights = network.parameters().into_iter().collect();
-        Observations { network, data, loss, input_shape, weights, statistics: BTreeMap::new() }
+        let (weights, masks) = (network.parameters().into_iter().collect(), network.masks().into_iter().collect());
+        let network = Some(network);
+        Observations { network, data, loss, input_shape, weights, masks, statistics: BTreeMap::new() }
+    }
+
+    /// Of tensors without a network.
+    pub(super) fn of_tensors(tensors: &'a BTreeMap<String, PrunedTensor>, loss: &'a dyn Loss) -> Observations<'a> {
+        let weights = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.values())).collect();
+        let masks = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.mask())).collect();
+        let statistics = BTreeMap::new();
+        Observations { network: None, data: None, loss, input_shape: None, weights, masks, statistics }
     }
 
     /// Gathers what a score needs. A pruner that does not tell (`None`) gets the gradients if there is data.
@@ -41,19 +52,25 @@ impl<'a> Observations<'a> {
         if self.statistics.contains_key(&which) {
             return Ok(());
         }
+        let Some(network) = self.network else {
+            return Err(Error::Conflict {
+                what: format!("this score reads {}, which no checkpoint tells", which.name()),
+                remedy: "prune by the numbers alone, as magnitude, lamp and fpgm do, or prune a network",
+            });
+        };
         let gathered = match (which, self.data) {
-            (Statistic::Gradient, Some(data)) => self.network.gradient(data, self.loss)?,
+            (Statistic::Gradient, Some(data)) => network.gradient(data, self.loss)?,
             (Statistic::HessianGradient, Some(data)) => {
                 // In the space of the weights that are left.
-                let mut gradient = self.network.gradient(data, self.loss)?;
-                for (name, mask) in self.network.masks() {
+                let mut gradient = network.gradient(data, self.loss)?;
+                for (name, mask) in network.masks() {
                     let own = gradient.iter_mut().find(|(parameter, _)| *parameter == name);
                     own.map_or(Ok(()), |(_, gradient)| mask.apply(gradient))?;
                 }
-                self.network.hessian_vector(data, self.loss, &gradient)?
+                network.hessian_vector(data, self.loss, &gradient)?
             }
             (Statistic::SynapticFlow, data) => match self.input_shape.or(data.map(|data| data.inputs().shape())) {
-                Some(shape) => self.network.synaptic_flow(shape)?,
+                Some(shape) => network.synaptic_flow(shape)?,
                 None => {
                     return Err(Error::Conflict {
                         what: "synaptic flow needs the shape of the inputs".into(),
@@ -83,7 +100,7 @@ impl<'a> Observations<'a> {
     /// The weights of this name with their mask and all that was gathered of them.
     pub(super) fn of(&self, name: &str) -> Result<Observed<'_>> {
         let weights: &dyn Weights = self.values(name)?;
-        let observed = match self.network.mask(name)? {
+        let observed = match self.masks.get(name) {
             Some(mask) => Observed::new(weights).masked(mask),
             None => Observed::new(weights),
         };
