@@ -84,7 +84,7 @@ fn agree(distiller: &dyn Distiller, given: &Given, of: Of, gradient: &ArrayD<f64
     let largest = |array: &ArrayD<f64>| array.iter().fold(0f64, |largest, x| largest.max(x.abs()));
     let arrays = [&given.student, &given.teacher].into_iter().chain(given.second.iter().flatten());
     let (steepest, scale) = (largest(gradient), arrays.map(largest).fold(0.0, f64::max));
-    let steps = [1e-3, 1e-4, 1e-5, 1e-6, 1e-2];
+    let steps = [1e-3, 1e-4, 1e-5, 1e-6, 1e-2, 1e-7];
     let steps = steps.map(|step| step * largest(&array).max(1e-3)).into_iter().chain(steps);
     for (element, exact) in gradient.iter().enumerate() {
         let at = |step: f64| {
