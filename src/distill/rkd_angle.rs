@@ -20,8 +20,8 @@ use crate::error::Result;
 /// coincide, the cosine is 0 and its gradient too. The loss is zero for a teacher that is rotated, moved and scaled. The
 /// authors weigh it 50.
 ///
-/// It takes 2 n³ times as many multiplications as there are features, for value and gradient each, in products of matrices,
-/// and n² numbers of memory: angles at one sample are held at a time.
+/// It takes n³ multiplications a feature for the student's angles, the teacher's and the gradient each, as products of
+/// matrices, and holds the n² angles at one sample at a time.
 ///
 /// Signals are (batch, ..), flattened; student and teacher may differ in all but the batch. There are no settings.
 ///
