@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 ///
 /// The default is that of RepDistiller and mdistiller (weight 1000), `paper` is torchdistill's `mode="paper"`. Neither
 /// changes when features are scaled. A sample of all-zero features has the map 0 and gets no gradient, and neither does in
-/// the paper's form one whose maps are equal. Features of one position all have the same map.
+/// the paper's form one whose maps are equal. The features of a dense layer, (batch, features), are themselves positions, of
+/// one channel: as many of the student's as of the teacher's.
 ///
 /// ```
 /// use ndarray::array;
@@ -75,6 +76,13 @@ impl Distiller for Attention {
         if !(1..=100).contains(&self.power) {
             let value = f64::from(self.power);
             return Err(Error::Setting { setting: "power", value, bound: "between 1 and 100" });
+        }
+        let [student, teacher] = [signals.student()?, signals.teacher()?];
+        if student.ndim() == 2 && teacher.ndim() == 2 {
+            // Features of one position: each is a position of one channel.
+            let as_maps = signals.instead(student.insert_axis(Axis(2)), teacher.insert_axis(Axis(2)));
+            let loss = self.apply(&as_maps)?;
+            return Ok(Loss { gradient: loss.gradient.remove_axis(Axis(2)), ..loss });
         }
         let power = self.power as i32;
         let [mut student, mut teacher] = Maps::of(signals)?;

@@ -87,6 +87,10 @@ impl CorrelationCongruence {
 }
 
 impl Distiller for CorrelationCongruence {
+    fn compares_channels(&self) -> bool {
+        self.correlation == Correlation::Neighbours
+    }
+
     fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
         match self.correlation {
             Correlation::Gaussian { gamma, order } => {

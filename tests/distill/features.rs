@@ -89,7 +89,11 @@ fn gradients_are_those_of_finite_differences() {
         }
     };
     check_all(&of_any_width(), &OF_ONE_WIDTH);
-    check_all(&of_any_width(), &OF_TWO_WIDTHS);
+    check_all(&of_any_width(), &OF_TWO_WIDTHS[1..]);
+    // Of vectors attention compares position by position.
+    let of_vectors: Vec<_> =
+        of_any_width().into_iter().filter(|loss| !format!("{loss:?}").contains("Attention")).collect();
+    check_all(&of_vectors, &OF_TWO_WIDTHS[..1]);
     check_all(&of_one_width(), &OF_ONE_WIDTH);
 }
 
