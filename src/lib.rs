@@ -50,6 +50,19 @@
 //! # Ok::<(), tersor::Error>(())
 //! ```
 //!
+//! Teach a smaller network what a larger one knows:
+//!
+//! ```
+//! use tersor::{Distillation, Distiller, nn::{Adam, Data, Network}};
+//!
+//! # let data = Data::classes(ndarray::Array2::<f32>::eye(4), [0, 1, 0, 1])?;
+//! # let teacher = Network::builder(1).linear(4, 16).relu().linear(16, 2).build()?;
+//! # let mut student = Network::builder(2).linear(4, 2).build()?;
+//! let distillation = Distillation::from(&teacher).term(0.9, Distiller::soft_targets(4.0)).hard_labels(0.1);
+//! distillation.train(&mut student, &data, &mut Adam::new(1e-3), 40, &mut |_| std::ops::ControlFlow::Continue(()))?;
+//! # Ok::<(), tersor::Error>(())
+//! ```
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | [`quantize`] | schemes behind the trait [`Quantizer`], ranges, conventions, observers, fake quantization |
@@ -57,6 +70,7 @@
 //! | [`prune`] | scores behind the trait [`Pruner`], patterns, amounts, schedules |
 //! | [`packed`] | weights that multiply: [`PackedWeights`], convolutions |
 //! | [`nn`] | a small trainable network |
+//! | [`distill`] | losses behind the trait [`Distiller`], teachers, and the training by them: [`Distillation`] |
 //! | [`removal`] | channels and neurons taken out of a network for real: [`Channels`] |
 //! | [`compressed`], [`recipe`], [`report`] | whole networks: compressed at rest, running, described |
 #![cfg_attr(feature = "io", doc = "| [`io`] | safetensors files |")]
