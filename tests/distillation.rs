@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use ndarray::{Array2, ArrayD, Axis};
+use ndarray::{Array2, Array3, ArrayD, Axis};
 use tersor::{
     Distillation, Distiller, Error, Pruner, Recipe, Result, Signals,
     distill::{Answer, Average, Batch, Ensemble, Loss, Mutual, Recorded, Schedule, Teacher},
@@ -151,8 +151,8 @@ fn whatever_says_the_same_teaches_the_same() {
     struct Foreign(Network);
 
     impl Teacher for Foreign {
-        fn answer(&self, batch: &Batch<'_>, _: bool) -> Result<Answer> {
-            self.0.forward(&batch.inputs).map(Answer::Outputs)
+        fn answer(&self, batch: &Batch<'_>, layers: &[String]) -> Result<Answer> {
+            Answer::without_layers(self.0.forward(&batch.inputs)?, layers)
         }
     }
 
@@ -368,6 +368,67 @@ fn layers_of_other_widths_get_a_projection_that_is_trained() {
         let losses = losses(distiller);
         assert!(losses[59] < 0.25 * losses[0], "{name}: {losses:?}");
     }
+}
+
+#[test]
+fn a_transformer_learns_the_relations_of_another() {
+    let x = Array3::from_shape_fn((24, 5, 8), |(i, j, k)| ((i * 40 + j * 8 + k) as f32 * 0.7).sin());
+    let build = |seed, features, heads| {
+        let network = Network::builder(seed).linear(8, features);
+        let network =
+            network.residual(|b| b.layer_norm(features).attention(features, heads).named("attn")).named("block");
+        network.flatten().linear(5 * features, 3).build().unwrap()
+    };
+    let teacher = build(1, 16, 4);
+    let data = Data::unlabelled(x).unwrap();
+    let distil = |add: for<'a> fn(Distillation<'a>) -> Distillation<'a>| {
+        let mut student = build(2, 8, 4);
+        let training = Training::new(60).batch_size(24);
+        let distillation = add(Distillation::from(&teacher));
+        let history =
+            distillation.train_with(&training, &mut student, &data, &mut Adam::new(1e-2), &mut (), &mut go_on);
+        (student, history.unwrap().history.losses)
+    };
+    const PARTS: [&str; 3] = ["block.attn.query", "block.attn.key", "block.attn.value"];
+    fn v2(distillation: Distillation<'_>) -> Distillation<'_> {
+        PARTS.into_iter().fold(distillation, |all, part| all.term_at(part, part, 1.0, Distiller::relations(2)))
+    }
+    fn heads(distillation: Distillation<'_>) -> Distillation<'_> {
+        let both = [PARTS[0], PARTS[1]];
+        distillation.term_at(both, both, 1.0, Distiller::attentions(4))
+    }
+    for (what, (student, losses)) in [("MiniLMv2", distil(v2)), ("MiniLM", distil(heads))] {
+        assert!(losses[59] < 0.3 * losses[0], "{what}: {losses:?}");
+        // Nothing after the attention has a gradient.
+        assert_eq!(student.parameter("3.weight").unwrap(), build(2, 8, 4).parameter("3.weight").unwrap(), "{what}");
+    }
+}
+
+#[test]
+fn a_foreign_teacher_may_know_its_layers() {
+    #[derive(Debug)]
+    struct Foreign(Network, usize);
+
+    impl Teacher for Foreign {
+        fn answer(&self, batch: &Batch<'_>, layers: &[String]) -> Result<Answer> {
+            let (outputs, mut found) = self.0.forward_with(&batch.inputs, layers)?;
+            found.truncate(self.1);
+            Ok(Answer { outputs, layers: found })
+        }
+    }
+
+    let by = |teacher: &dyn Teacher| {
+        let mut student = student(2);
+        let distillation = Distillation::from(teacher).term_at("1", "3", 1.0, Distiller::logits()).term_at(
+            "1",
+            "1",
+            1.0,
+            Distiller::similarity_preserving(),
+        );
+        distil(&distillation, &mut student).map(|_| student)
+    };
+    assert_eq!(by(&Foreign(teacher(), 9)).unwrap(), by(&teacher()).unwrap());
+    assert!(matches!(by(&Foreign(teacher(), 1)), Err(Error::Shape { .. })));
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn fill(path: &Path, teacher: &dyn Teacher, data: &Data, batch_size: usize) -> R
 
 fn ask(teacher: &dyn Teacher, data: &Data, samples: &[usize]) -> Result<ArrayD<f32>> {
     let inputs = data.inputs().select(Axis(0), samples);
-    Ok(teacher.answer(&Batch { samples, inputs: inputs.view() }, false)?.outputs().to_owned())
+    Ok(teacher.answer(&Batch { samples, inputs: inputs.view() }, &[])?.outputs)
 }
 
 fn bits(outputs: &ArrayD<f32>) -> (Vec<usize>, Vec<u32>) {
@@ -105,12 +105,12 @@ impl Watched {
 }
 
 impl Teacher for Watched {
-    fn answer(&self, batch: &Batch<'_>, layers: bool) -> Result<Answer> {
-        assert!(!layers && batch.samples.len() == batch.inputs.shape()[0]);
+    fn answer(&self, batch: &Batch<'_>, layers: &[String]) -> Result<Answer> {
+        assert!(layers.is_empty() && batch.samples.len() == batch.inputs.shape()[0]);
         self.asked.set(self.asked.get() + batch.samples.len());
         self.largest.set(self.largest.get().max(batch.samples.len()));
         let answer = self.network.answer(batch, layers)?;
-        Ok(Answer::Outputs((self.spoil)(answer.outputs().to_owned())))
+        Answer::without_layers((self.spoil)(answer.outputs), layers)
     }
 
     fn fingerprint(&self) -> Option<u64> {
@@ -321,7 +321,7 @@ fn what_a_teacher_should_not_answer_is_an_error_and_nothing_is_written_of_it() {
     let cases: [(Spoil, &str); 5] = [
         (|outputs| outputs.mapv_into(|x| x / 0.0), "element 0 of the teacher's outputs"),
         (|outputs| outputs.index_axis_move(Axis(1), 0), "rank 1"),
-        (|outputs| outputs.slice_axis_move(Axis(1), (0..0).into()), "empty"),
+        (|outputs| outputs.slice_axis_move(Axis(1), (0..0).into()), "nothing in"),
         (|outputs| outputs.slice_axis_move(Axis(0), (1..).into()), "shape [2, 3]"),
         (|outputs| outputs.reversed_axes().into_dyn().slice_axis_move(Axis(1), (0..1).into()), "shape [3, 1]"),
     ];
@@ -352,8 +352,8 @@ fn settings_and_paths_that_cannot_be_are_errors() {
     #[derive(Debug)]
     struct Nameless;
     impl Teacher for Nameless {
-        fn answer(&self, batch: &Batch<'_>, _: bool) -> Result<Answer> {
-            Ok(Answer::Outputs(batch.inputs.to_owned()))
+        fn answer(&self, batch: &Batch<'_>, layers: &[String]) -> Result<Answer> {
+            Answer::without_layers(batch.inputs.to_owned(), layers)
         }
     }
     let path = Scratch::new();
@@ -367,10 +367,10 @@ fn settings_and_paths_that_cannot_be_are_errors() {
     assert!(matches!(fill(&path, &network(1), &wide, 4), Err(Error::Layer { .. })));
     assert!(!path.exists());
     let cache = fill(&path, &network(1), &data(1), 4).unwrap();
-    let beyond = cache.answer(&Batch { samples: &[SAMPLES], inputs: data(1).inputs().view() }, false);
+    let beyond = cache.answer(&Batch { samples: &[SAMPLES], inputs: data(1).inputs().view() }, &[]);
     assert!(matches!(beyond, Err(Error::Setting { .. })));
-    let layers = cache.answer(&Batch { samples: &[0], inputs: data(1).inputs().view() }, true).unwrap();
-    assert!(matches!(layers.output_of("0"), Err(Error::Conflict { .. })), "of outputs only");
+    let layers = cache.answer(&Batch { samples: &[0], inputs: data(1).inputs().view() }, &["0".into()]);
+    assert!(matches!(layers, Err(Error::Conflict { .. })), "of outputs only");
 }
 
 #[test]

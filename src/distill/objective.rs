@@ -1,12 +1,12 @@
 //! What a distillation makes small, step by step.
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
     Answer, Batch, Distillation, Loss, Signals,
     report::{Distilled, Part},
     settings::not_negative,
-    term::{Own, Term, narrow},
+    term::{Own, narrow},
 };
 use crate::{
     error::{Error, Result},
@@ -81,14 +81,25 @@ impl<'a> Together<'a> {
         self.samples = 0;
     }
 
+    /// What each teacher makes of a batch: its outputs and the layers that its terms read, in their order.
     fn answers(&self, batch: &Batch<'_>) -> Result<Vec<Answer>> {
         let teachers = self.distillation.teachers.iter().enumerate();
-        teachers
-            .map(|(index, teacher)| {
-                let at_layers = |term: &Term| term.layers.is_some() && term.teacher == index;
-                teacher.answer(batch, self.distillation.terms.iter().any(at_layers))
-            })
-            .collect()
+        let answers = teachers.map(|(index, teacher)| {
+            let asked = self.asked(index, self.distillation.terms.len());
+            let answer = teacher.answer(batch, &asked)?;
+            if answer.layers.len() != asked.len() {
+                let (expected, found) = (vec![asked.len()], vec![answer.layers.len()]);
+                return Err(Error::Shape { what: "the list of layers that a teacher answered with", expected, found });
+            }
+            Ok(answer)
+        });
+        answers.collect()
+    }
+
+    /// The layers of a teacher that the first so many terms read.
+    fn asked(&self, teacher: usize, terms: usize) -> Vec<String> {
+        let terms = self.distillation.terms[..terms].iter().filter(|term| term.teacher == teacher);
+        terms.flat_map(|term| term.of_teacher()).cloned().collect()
     }
 
     /// The parts of positive weight.
@@ -121,6 +132,18 @@ impl<'a> Together<'a> {
             .collect()
     }
 
+    /// The arrays that a term reads.
+    fn pairs<'b>(
+        &self,
+        index: usize,
+        trace: &'b Trace,
+        answers: &'b [Answer],
+    ) -> Result<Vec<[ArrayViewD<'b, f32>; 2]>> {
+        let term = &self.distillation.terms[index];
+        let Answer { outputs, layers } = &answers[term.teacher];
+        term.pairs(trace, outputs, &layers[self.asked(term.teacher, index).len()..])
+    }
+
     fn term(
         &self,
         index: usize,
@@ -131,7 +154,7 @@ impl<'a> Together<'a> {
         own: &[ArrayD<f64>],
     ) -> Result<Loss> {
         let term = &self.distillation.terms[index];
-        let pairs = term.pairs(trace, &answers[term.teacher])?;
+        let pairs = self.pairs(index, trace, answers)?;
         let mut signals = Signals::new(&pairs[0][0], &pairs[0][1]).progress(progress).parameters(own);
         if let Some([student, teacher]) = pairs.get(1) {
             signals = signals.and(student, teacher);
@@ -140,7 +163,7 @@ impl<'a> Together<'a> {
             signals = signals.labels(labels);
         }
         if term.layers.is_none() && answers.len() > 1 {
-            let outputs: Vec<_> = answers.iter().map(|answer| answer.outputs()).collect();
+            let outputs: Vec<_> = answers.iter().map(|answer| answer.outputs.view()).collect();
             return self.distillation.ensemble.apply(&term.distiller, &signals, &outputs);
         }
         term.distiller.apply(&signals)
@@ -188,19 +211,25 @@ impl Objective for Together<'_> {
         let few: Vec<usize> = (0..data.len().min(2)).collect();
         let batch = data.select(&few)?;
         let trace = network.trace(batch.inputs(), Mode::Evaluation)?;
-        let answers = self.answers(&Batch { samples: &few, inputs: batch.inputs().view() })?;
+        let of_teachers = Batch { samples: &few, inputs: batch.inputs().view() };
+        for term in terms {
+            let asked = match teachers.get(term.teacher) {
+                Some(teacher) => teacher.answer(&of_teachers, term.of_teacher()),
+                None => {
+                    let bound = "the index of a teacher";
+                    Err(Error::Setting { setting: "teacher", value: term.teacher as f64, bound })
+                }
+            };
+            asked.map_err(|error| term.fault(error))?;
+        }
+        let answers = self.answers(&of_teachers)?;
         for (index, term) in terms.iter().enumerate() {
             let of_term = || {
                 term.weight.check("the weight of a term", not_negative)?;
-                let Some(answer) = answers.get(term.teacher) else {
-                    let bound = "the index of a teacher";
-                    return Err(Error::Setting { setting: "teacher", value: term.teacher as f64, bound });
-                };
-                let pairs = term.pairs(&trace, answer)?;
+                let pairs = self.pairs(index, &trace, &answers)?;
                 let [student, teacher] = pairs[0].each_ref().map(|array| array.shape());
                 let seed = derive(derive(self.training.own_seed(), usize::MAX), index);
-                let parameters = term.distiller.parameters(student, teacher, seed)?;
-                let own = Own::new(index, parameters);
+                let own = Own::new(index, term.distiller.parameters(student, teacher, seed)?);
                 self.term(index, &trace, batch.targets(), &answers, 0.0, &own.values())?;
                 Ok(own)
             };

@@ -99,20 +99,20 @@ impl Distiller for SoftTargets {
         let factor = if self.t2 { temperature * temperature } else { 1.0 };
         let loss = outputs.reduce(self.reduction, |_, student, teacher, gradient| {
             let [s, t] = [student, teacher].map(|logits| log_softmax(logits, temperature));
-            let p: Vec<f64> = s.iter().map(|s| s.exp()).collect();
+            let [p, q] = [&s, &t].map(|logs| logs.iter().map(|log| log.exp()).collect::<Vec<f64>>());
             let weight = |class: usize| outputs.class_weight(class);
             // The gradient for p_s first, of which softmax_backward takes what does not change the sum out again.
             match self.divergence {
                 Divergence::Forward => {
-                    let sum: f64 = t.iter().enumerate().map(|(class, t)| weight(class) * t.exp()).sum();
+                    let sum: f64 = q.iter().enumerate().map(|(class, q)| weight(class) * q).sum();
                     for (class, gradient) in gradient.iter_mut().enumerate() {
-                        *gradient = (p[class] * sum - weight(class) * t[class].exp()) / temperature;
+                        *gradient = (p[class] * sum - weight(class) * q[class]) / temperature;
                     }
-                    s.iter().zip(&t).enumerate().map(|(class, (s, t))| weight(class) * t.exp() * (t - s)).sum()
+                    s.iter().zip(&t).enumerate().map(|(class, (s, t))| weight(class) * q[class] * (t - s)).sum()
                 }
                 Divergence::Reverse => {
                     softmax_backward(&p, |class| weight(class) * (s[class] - t[class] + 1.0), temperature, gradient);
-                    s.iter().zip(&t).enumerate().map(|(class, (s, t))| weight(class) * s.exp() * (s - t)).sum()
+                    s.iter().zip(&t).enumerate().map(|(class, (s, t))| weight(class) * p[class] * (s - t)).sum()
                 }
                 Divergence::JensenShannon { beta } => {
                     let log_m = |(s, t): (&f64, &f64)| log_sum_exp([(1.0 - beta).ln() + s, beta.ln() + t].into_iter());
@@ -122,7 +122,7 @@ impl Distiller for SoftTargets {
                     let classes = s.iter().zip(&t).zip(&m).enumerate();
                     classes
                         .map(|(class, ((s, t), m))| {
-                            weight(class) * (beta * t.exp() * (t - m) + (1.0 - beta) * s.exp() * (s - m))
+                            weight(class) * (beta * q[class] * (t - m) + (1.0 - beta) * p[class] * (s - m))
                         })
                         .sum()
                 }

@@ -7,8 +7,8 @@ const LEAST: f64 = -1e300;
 pub(super) fn log_softmax(logits: &[f64], temperature: f64) -> Vec<f64> {
     let largest = largest(logits.iter().copied());
     let shifted = logits.iter().map(|z| ((z - largest) / temperature).max(LEAST));
-    let sum: f64 = shifted.clone().map(f64::exp).sum();
-    shifted.map(|z| z - sum.ln()).collect()
+    let log_sum = shifted.clone().map(f64::exp).sum::<f64>().ln();
+    shifted.map(|z| z - log_sum).collect()
 }
 
 /// `log Σ eᶻ`.

@@ -6,17 +6,18 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, Axis, Dimension};
 
 use crate::{
     error::{Error, Result},
-    nn::{Data, Fingerprint, Mode, Network, Trace},
+    nn::{Data, Fingerprint, Network},
 };
 
 /// Whom a student learns from: a [`Network`], or what one said before ([`Recorded`]). One of your own, a model that another
 /// engine runs say, is used in the same way.
 pub trait Teacher: Debug {
-    /// What the teacher makes of some samples of the data set: its outputs, and its layers' if `layers`.
+    /// What the teacher makes of some samples of the data set: its outputs, and those of these layers, by full name, in this
+    /// order. A teacher of whom only the outputs are known says so where layers are asked ([`Answer::without_layers`]).
     ///
     /// # Errors
     /// What goes wrong.
-    fn answer(&self, batch: &Batch<'_>, layers: bool) -> Result<Answer>;
+    fn answer(&self, batch: &Batch<'_>, layers: &[String]) -> Result<Answer>;
 
     /// Whether this teacher can speak of these data, asked before the first step.
     ///
@@ -45,31 +46,23 @@ pub struct Batch<'a> {
 
 /// What a teacher makes of a batch.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub struct Answer {
     /// The outputs.
-    Outputs(ArrayD<f32>),
-    /// The outputs of every layer.
-    Layers(Trace),
+    pub outputs: ArrayD<f32>,
+    /// The outputs of the layers that were asked for.
+    pub layers: Vec<ArrayD<f32>>,
 }
 
 impl Answer {
-    /// The outputs.
-    pub fn outputs(&self) -> ArrayViewD<'_, f32> {
-        match self {
-            Answer::Outputs(outputs) => outputs.view(),
-            Answer::Layers(trace) => trace.output(),
-        }
-    }
-
-    /// The outputs of a layer.
+    /// Of a teacher of whom only the outputs are known.
     ///
     /// # Errors
-    /// [`Error::UnknownName`]; [`Error::Conflict`] for a teacher of whom only the outputs are known.
-    pub fn output_of(&self, layer: &str) -> Result<ArrayViewD<'_, f32>> {
-        match self {
-            Answer::Layers(trace) => trace.output_of(layer),
-            Answer::Outputs(_) => Err(Error::Conflict {
-                what: format!("the term at the teacher's layer `{layer}`, but only the teacher's outputs are known"),
+    /// [`Error::Conflict`] if layers are asked for.
+    pub fn without_layers(outputs: ArrayD<f32>, asked: &[String]) -> Result<Answer> {
+        match asked.first() {
+            None => Ok(Answer { outputs, layers: vec![] }),
+            Some(layer) => Err(Error::Conflict {
+                what: format!("the teacher's layer `{layer}` is asked for, but only the teacher's outputs are known"),
                 remedy: "give the network itself as teacher, or keep to terms on outputs",
             }),
         }
@@ -77,11 +70,8 @@ impl Answer {
 }
 
 impl Teacher for Network {
-    fn answer(&self, batch: &Batch<'_>, layers: bool) -> Result<Answer> {
-        if layers {
-            return self.trace(&batch.inputs, Mode::Evaluation).map(Answer::Layers);
-        }
-        self.forward(&batch.inputs).map(Answer::Outputs)
+    fn answer(&self, batch: &Batch<'_>, layers: &[String]) -> Result<Answer> {
+        self.forward_with(&batch.inputs, layers).map(|(outputs, layers)| Answer { outputs, layers })
     }
 
     fn check(&self, data: &Data) -> Result<()> {
@@ -133,13 +123,13 @@ impl Recorded {
 }
 
 impl Teacher for Recorded {
-    fn answer(&self, batch: &Batch<'_>, _: bool) -> Result<Answer> {
+    fn answer(&self, batch: &Batch<'_>, layers: &[String]) -> Result<Answer> {
         let known = self.outputs.len_of(Axis(0));
         if let Some(sample) = batch.samples.iter().find(|sample| **sample >= known) {
             let bound = "below the number of samples that the teacher's outputs are of";
             return Err(Error::Setting { setting: "sample", value: *sample as f64, bound });
         }
-        Ok(Answer::Outputs(self.outputs.select(Axis(0), batch.samples)))
+        Answer::without_layers(self.outputs.select(Axis(0), batch.samples), layers)
     }
 
     fn check(&self, data: &Data) -> Result<()> {

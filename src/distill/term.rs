@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::{Answer, Distiller, Loss, Schedule};
+use super::{Distiller, Loss, Schedule};
 use crate::{
     error::{Error, Result},
     nn::{Optimizer, Trace, Update},
@@ -91,20 +91,29 @@ impl Term {
         Error::Term { term: self.name(), source: Box::new(error) }
     }
 
-    /// The arrays of the student's layers and of the teacher's, paired.
-    pub(super) fn pairs<'a>(&self, student: &'a Trace, answer: &'a Answer) -> Result<Vec<[ArrayViewD<'a, f32>; 2]>> {
+    /// The teacher's layers that it reads.
+    pub(super) fn of_teacher(&self) -> &[String] {
+        self.layers.as_ref().map_or(&[], |[_, At(layers)]| layers)
+    }
+
+    /// The arrays that it reads of the student and of the teacher, of whom `layers` are those of
+    /// [`of_teacher`](Term::of_teacher), paired.
+    pub(super) fn pairs<'a>(
+        &self,
+        student: &'a Trace,
+        outputs: &'a ArrayD<f32>,
+        layers: &'a [ArrayD<f32>],
+    ) -> Result<Vec<[ArrayViewD<'a, f32>; 2]>> {
         let Some([At(of_student), At(of_teacher)]) = &self.layers else {
-            return Ok(vec![[student.output(), answer.outputs()]]);
+            return Ok(vec![[student.output(), outputs.view()]]);
         };
         if of_student.len() != of_teacher.len() {
             let what =
                 format!("{} layers of the student against {} of the teacher", of_student.len(), of_teacher.len());
             return Err(Error::Conflict { what, remedy: "name as many of each" });
         }
-        let pairs = of_student.iter().zip(of_teacher);
-        pairs
-            .map(|(of_student, of_teacher)| Ok([student.output_of(of_student)?, answer.output_of(of_teacher)?]))
-            .collect()
+        let pairs = of_student.iter().zip(layers);
+        pairs.map(|(of_student, of_teacher)| Ok([student.output_of(of_student)?, of_teacher.view()])).collect()
     }
 
     /// Gradients by the full names of the student's layers.

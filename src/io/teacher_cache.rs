@@ -100,8 +100,8 @@ impl TeacherCache {
         let missing: Vec<usize> = (0..total).filter(is_missing).collect();
         for samples in missing.chunks(batch_size) {
             let inputs = data.inputs().select(Axis(0), samples);
-            let answer = teacher.answer(&Batch { samples, inputs: inputs.view() }, false)?;
-            let (outputs, row) = (answer.outputs(), row_shape(samples, &answer)?);
+            let answer = teacher.answer(&Batch { samples, inputs: inputs.view() }, &[])?;
+            let (outputs, row) = (&answer.outputs, row_shape(samples, &answer.outputs)?);
             let cache = match &mut cache {
                 Some(cache) => cache,
                 None => {
@@ -111,7 +111,7 @@ impl TeacherCache {
                     cache.insert(TeacherCache::existing(path, true, data, Some(fingerprint))?)
                 }
             };
-            cache.store(samples, outputs)?;
+            cache.store(samples, outputs.view())?;
             if progress(cache.len(), total).is_break() {
                 cache.sync()?;
                 return Err(Error::Cancelled { done: cache.len(), total });
@@ -205,7 +205,7 @@ impl TeacherCache {
 }
 
 impl Teacher for TeacherCache {
-    fn answer(&self, batch: &Batch<'_>, _: bool) -> Result<Answer> {
+    fn answer(&self, batch: &Batch<'_>, layers: &[String]) -> Result<Answer> {
         let mut values = Vec::new();
         let mut bytes = vec![0; if self.is_empty() { 0 } else { self.header.stride() as usize }];
         let mut file = self.file();
@@ -232,7 +232,8 @@ impl Teacher for TeacherCache {
         let shape = [&[batch.samples.len()], &self.header.row[..]].concat();
         let (expected, found) = (shape.clone(), vec![values.len()]);
         let outputs = ArrayD::from_shape_vec(IxDyn(&shape), values);
-        outputs.map(Answer::Outputs).map_err(|_| Error::Shape { what: "the teacher's outputs", expected, found })
+        let outputs = outputs.map_err(|_| Error::Shape { what: "the teacher's outputs", expected, found })?;
+        Answer::without_layers(outputs, layers)
     }
 
     /// The data are those that it was filled for, and the outputs of all samples are there.
@@ -269,8 +270,8 @@ fn expect_data(path: &Path, header: &Header, data: &Data) -> Result<()> {
 }
 
 /// The shape of a sample's outputs, if they are any.
-fn row_shape(samples: &[usize], answer: &Answer) -> Result<Vec<usize>> {
-    let (what, outputs) = ("the teacher's outputs", answer.outputs());
+fn row_shape(samples: &[usize], outputs: &ArrayD<f32>) -> Result<Vec<usize>> {
+    let what = "the teacher's outputs";
     let found = outputs.shape().to_vec();
     let [count, row @ ..] = &found[..] else { return Err(Error::Rank { what, expected: "2 or more", found }) };
     if row.is_empty() || row.len() > MOST_AXES {

@@ -48,6 +48,7 @@ mod state;
 mod tangent;
 mod trace;
 mod training;
+mod watch;
 
 pub use activation::GeluForm;
 pub use adam::{Adam, AdamW};
