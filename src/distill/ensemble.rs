@@ -99,7 +99,8 @@ impl Ensemble {
         let student = signals.student()?;
         let temperature = distiller.temperature(signals.at());
         if self.average != Average::Losses {
-            return distiller.apply(&signals.instead(student, self.combined(&teachers, temperature)?));
+            let signals = signals.instead(student, self.combined(&teachers, temperature)?);
+            return signals.checked(distiller.apply(&signals)?);
         }
         let weights = self.relative_weights(teachers.len())?;
         let shares = if self.by_entropy { Some(self.shares(&all_rows(&teachers)?, temperature)?) } else { None };
@@ -112,7 +113,7 @@ impl Ensemble {
                     distiller.apply(&signals.view().sample_weights(&by_row))?
                 }
             };
-            signals.fitting(loss)
+            signals.checked(loss)
         };
         let losses = teachers.iter().enumerate().map(against).collect::<Result<Vec<Loss>>>()?;
         Ok(losses.into_iter().reduce(Loss::plus).expect("at least one teacher"))

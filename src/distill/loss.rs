@@ -2,6 +2,9 @@
 
 use ndarray::ArrayD;
 
+use super::signals::finite;
+use crate::error::{Error, Result};
+
 /// A loss's value and its exact gradients, in `f64`.
 ///
 /// ```
@@ -50,6 +53,19 @@ impl Loss {
         let arrays = std::iter::once(&mut self.gradient).chain(&mut self.second).chain(&mut self.parameters);
         arrays.for_each(|array| *array *= factor);
         self
+    }
+
+    /// The loss, if neither it nor a gradient overflowed.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`].
+    pub(super) fn finite(self) -> Result<Loss> {
+        if !self.value.is_finite() {
+            return Err(Error::NotFinite { what: "the loss", index: 0, value: self.value });
+        }
+        let gradients = std::iter::once(&self.gradient).chain(&self.second).chain(&self.parameters);
+        gradients.into_iter().try_for_each(|gradient| finite("a gradient of the loss", &gradient.view()))?;
+        Ok(self)
     }
 
     /// The sum with another loss of the same signals and parameters.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use super::{Distiller, Loss, Schedule, Signals, settings::not_negative};
+use super::{Distiller, Loss, Schedule, Signals, settings::not_negative, signals::wrong_number};
 use crate::{
     error::{Error, Result},
     random::derive,
@@ -67,8 +67,7 @@ impl Mix {
         if expected == given {
             return Ok(shares);
         }
-        let what = format!("the terms have {expected} parameters of their own, but {given} were given");
-        Err(Error::Conflict { what, remedy: "give those that Distiller::parameters makes" })
+        Err(wrong_number(expected, given))
     }
 }
 
@@ -88,7 +87,7 @@ impl Distiller for Mix {
             losses.push(loss);
         }
         let sum = losses.into_iter().reduce(Loss::plus).ok_or(Error::Empty { what: "the mix of losses" })?;
-        Ok(sum.with_parameters(parameters))
+        sum.with_parameters(parameters).finite()
     }
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {

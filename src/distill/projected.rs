@@ -6,10 +6,9 @@ use super::{
     Distiller, Loss, Signals,
     maps::{Maps, STUDENT, widths, with_width},
     pointwise::Pointwise,
-    signals::wrong_number,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     random::{Random, derive},
 };
 
@@ -45,7 +44,7 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// [`apply`](Distiller::apply) gives [`Error::Rank`] for features of rank other than 2, 3 or 4, those of [`Signals::own`],
+/// [`apply`](Distiller::apply) gives [`Error::Rank`](crate::Error::Rank) for features of rank other than 2, 3 or 4, those of [`Signals::own`],
 /// and those of the wrapped loss.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
@@ -79,26 +78,19 @@ impl<D: Distiller> Distiller for Projected<D> {
         let (student, teacher) = (signals.student()?, signals.teacher()?);
         let [inputs, outputs] = widths(student.shape(), teacher.shape())?;
         if inputs == outputs && !self.always {
-            return self.loss.apply(signals);
+            return signals.fitting(self.loss.apply(signals)?);
         }
         let [own, others] = signals.own_first(&Pointwise::shapes(inputs, outputs))?;
         let (projection, student) = (Pointwise::new(own), Maps::new(STUDENT, &student)?);
 
         let rows = student.rows();
         let projected = student.rows_to_signal(projection.forward(&rows));
-        let shape = projected.shape().to_vec();
-        let loss = self.loss.apply(&signals.instead(projected, teacher.to_owned()).parameters(others))?;
-        if loss.gradient.shape() != shape {
-            let found = loss.gradient.shape().to_vec();
-            return Err(Error::Shape { what: "the gradient of the projected loss", expected: shape, found });
-        }
-        if loss.parameters.len() != others.len() {
-            return Err(wrong_number(own.len() + loss.parameters.len(), own.len() + others.len()));
-        }
+        let inner = signals.instead(projected, teacher).parameters(others);
+        let loss = inner.fitting(self.loss.apply(&inner)?)?;
         let slopes = Maps::new("the gradient of the projected loss", &loss.gradient.view())?.rows();
         let (gradient, own) = projection.backward(&rows, &slopes);
         let parameters = own.into_iter().chain(loss.parameters).collect();
-        Ok(Loss { gradient: student.rows_to_signal(gradient), parameters, ..loss })
+        Loss { gradient: student.rows_to_signal(gradient), parameters, ..loss }.finite()
     }
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {

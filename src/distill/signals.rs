@@ -229,19 +229,35 @@ impl<'a> Signals<'a> {
         Ok(weights.iter().zip(factors).map(|(weight, factor)| weight * factor).collect())
     }
 
-    /// A loss of these signals, if its gradients have the shapes of what they are for: one written elsewhere may be wrong.
+    /// A loss of these signals, if it is finite and its gradients are those of what it was given: one for the student's
+    /// signal, for each parameter, and for a second signal none but where there is one.
     pub(super) fn fitting(&self, loss: Loss) -> Result<Loss> {
-        let second = self.second.as_ref().map_or(&[][..], |[student, _]| student.shape());
+        if loss.second.is_some() && self.second.is_none() {
+            let what = "the loss gave a gradient for a second signal, but the signals have none".into();
+            return Err(Error::Conflict { what, remedy: "add one with Signals::and, or leave out Loss::with_second" });
+        }
+        if loss.parameters.len() != self.parameters.len() {
+            return Err(wrong_number(loss.parameters.len(), self.parameters.len()));
+        }
+        let second = self.second.iter().map(|[student, _]| student.shape()).zip(&loss.second);
         let parameters = self.parameters.iter().map(|parameter| parameter.shape()).zip(&loss.parameters);
-        let first = [(self.student.shape(), &loss.gradient)].into_iter();
-        for (expected, gradient) in first.chain(loss.second.iter().map(|gradient| (second, gradient))).chain(parameters)
+        for (expected, gradient) in [(self.student.shape(), &loss.gradient)].into_iter().chain(second).chain(parameters)
         {
             if gradient.shape() != expected {
                 let (expected, found) = (expected.to_vec(), gradient.shape().to_vec());
                 return Err(Error::Shape { what: "a gradient that the loss gave", expected, found });
             }
         }
-        Ok(loss)
+        loss.finite()
+    }
+
+    /// The same of the loss that all of these signals are for: where there is a second, it is read.
+    pub(super) fn checked(&self, loss: Loss) -> Result<Loss> {
+        if self.second.is_some() && loss.second.is_none() {
+            let what = "the signals are of two layers, but the loss has a gradient for the first alone".into();
+            return Err(Error::Conflict { what, remedy: "give one layer, or add Loss::with_second" });
+        }
+        self.fitting(loss)
     }
 
     /// The same signals, not copied.
@@ -322,7 +338,7 @@ impl Outputs<'_> {
 
 /// That a loss was given other parameters than it made.
 pub(super) fn wrong_number(needed: usize, found: usize) -> Error {
-    let what = format!("the loss needs {needed} parameters of its own, but {found} were given");
+    let what = format!("the loss has {needed} parameters of its own, or gradients for them, but {found} were given");
     Error::Conflict { what, remedy: "give those that Distiller::parameters makes" }
 }
 
@@ -348,8 +364,19 @@ pub(super) fn sound<'a>(what: &'static str, array: ArrayViewD<'a, f64>) -> Resul
     if array.is_empty() {
         return Err(Error::Empty { what });
     }
+    finite(what, &array)?;
+    Ok(array)
+}
+
+/// Every number is finite.
+pub(super) fn finite(what: &'static str, array: &ArrayViewD<'_, f64>) -> Result<()> {
+    // A block at a time without a branch; the search runs only when there is something to be found, or no one slice.
+    let blocks = array.as_slice_memory_order().map(|numbers| numbers.chunks(1024));
+    if blocks.is_some_and(|mut blocks| blocks.all(|block| block.iter().fold(true, |all, x| all & x.is_finite()))) {
+        return Ok(());
+    }
     match array.iter().enumerate().find(|(_, value)| !value.is_finite()) {
         Some((index, value)) => Err(Error::NotFinite { what, index, value: *value }),
-        None => Ok(array),
+        None => Ok(()),
     }
 }

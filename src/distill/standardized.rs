@@ -67,7 +67,7 @@ impl<D: Distiller> Distiller for Standardized<D> {
             let scale = self.epsilon + deviation;
             gradient.zip_mut_with(&z, |gradient, z| *gradient = (*gradient - mean) / scale - bend * z);
         }
-        Ok(loss)
+        loss.finite()
     }
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {

@@ -163,38 +163,78 @@ fn bad_ensembles_are_errors() {
     }
 }
 
-#[test]
-fn a_loss_that_gives_gradients_of_another_shape_is_an_error_and_no_panic() {
-    #[derive(Debug)]
-    struct Wrong(usize);
-    impl Distiller for Wrong {
-        fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
-            let (right, wrong) = (ArrayD::zeros(signals.student()?.raw_dim()), ArrayD::zeros(vec![self.0 + 3]));
-            Ok(match self.0 {
-                0 => Loss::new(0.0, wrong),
-                1 => Loss::new(0.0, right).with_second(wrong),
-                _ => Loss::new(0.0, right).with_parameters(vec![wrong]),
-            })
-        }
+/// A loss that gives something else than its gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wrong {
+    First,
+    Second,
+    Parameter,
+    NoParameter,
+    TwoParameters,
+    Value,
+    Slope,
+}
 
-        fn parameters(&self, _: &[usize], _: &[usize], _: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
-            Ok(if self.0 == 2 { vec![("own".into(), ArrayD::zeros(vec![1]))] } else { vec![] })
+impl Distiller for Wrong {
+    fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
+        let [right, wrong] = [ArrayD::zeros(signals.student()?.raw_dim()), ArrayD::zeros(vec![4])];
+        let one = || ArrayD::zeros(vec![1]);
+        let loss = Loss::new(if *self == Wrong::Value { f64::NAN } else { 0.0 }, right.clone());
+        Ok(match self {
+            Wrong::First => Loss::new(0.0, wrong).with_parameters(vec![one()]),
+            Wrong::Second => loss.with_second(wrong).with_parameters(vec![one()]),
+            Wrong::Parameter => loss.with_parameters(vec![wrong]),
+            Wrong::NoParameter => loss,
+            Wrong::TwoParameters => loss.with_parameters(vec![one(), one()]),
+            Wrong::Value => loss.with_parameters(vec![one()]),
+            Wrong::Slope => Loss::new(0.0, right / 0.0).with_parameters(vec![one()]),
+        })
+    }
+
+    fn parameters(&self, _: &[usize], _: &[usize], _: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
+        Ok(vec![("own".into(), ArrayD::zeros(vec![1]))])
+    }
+}
+
+/// What becomes of it in all that stands around a loss.
+fn around(wrong: Wrong, signals: &Signals<'_>, teacher: &ArrayD<f64>) -> Vec<Result<Loss>> {
+    let mix = Distiller::mix().term(1.0, wrong).term(1.0, Distiller::logits());
+    let mut found = vec![mix.apply(signals), wrong.standardized().apply(signals)];
+    found.push(wrong.projected().where_needed().apply(signals));
+    for average in [Average::Logits, Average::Probabilities, Average::Losses] {
+        found.push(Ensemble::new(average).apply(&wrong, signals, &[teacher.view(), teacher.view()]));
+    }
+    found
+}
+
+#[test]
+fn gradients_of_another_shape_or_number_are_an_error_whatever_stands_around_the_loss() {
+    let (logits, own) = (array![[0.0, 1.0]].into_dyn(), [ArrayD::zeros(vec![1])]);
+    let one = Signals::new(&logits, &logits).parameters(&own);
+    let two = one.clone().and(&logits, &logits);
+    for found in [(Wrong::First, &one), (Wrong::Second, &two), (Wrong::Parameter, &one)]
+        .into_iter()
+        .flat_map(|(wrong, signals)| around(wrong, signals, &logits))
+    {
+        assert!(matches!(found, Err(Error::Shape { what: "a gradient that the loss gave", .. })), "{found:?}");
+    }
+    // A second gradient without a second signal, and other numbers of those for parameters.
+    for wrong in [Wrong::Second, Wrong::NoParameter, Wrong::TwoParameters] {
+        for found in around(wrong, &one, &logits) {
+            assert!(matches!(found, Err(Error::Conflict { .. })), "{wrong:?}: {found:?}");
         }
     }
-    let logits = array![[0.0, 1.0]];
-    let own = [ArrayD::zeros(vec![1])];
-    for which in 0..3 {
-        let signals = Signals::new(&logits, &logits).parameters(if which == 2 { &own } else { &[] });
-        let found = [
-            Distiller::mix().term(1.0, Wrong(which)).term(1.0, Distiller::logits()).apply(&signals),
-            Wrong(which).standardized().apply(&signals),
-            Ensemble::new(Average::Losses).apply(&Wrong(which), &signals, &[logits.view(), logits.view()]),
-        ];
-        for found in found {
-            assert!(
-                matches!(found, Err(Error::Shape { what: "a gradient that the loss gave", .. })),
-                "{which}: {found:?}"
-            );
-        }
+    for found in [Wrong::Value, Wrong::Slope].into_iter().flat_map(|wrong| around(wrong, &one, &logits)) {
+        assert!(matches!(found, Err(Error::NotFinite { .. })), "{found:?}");
     }
+}
+
+#[test]
+fn signals_of_two_layers_want_a_loss_that_reads_both() {
+    let logits = array![[0.0, 1.0]].into_dyn();
+    let signals = Signals::new(&logits, &logits).and(&logits, &logits);
+    let found = Ensemble::new(Average::Logits).apply(&Distiller::logits(), &signals, &[logits.view()]);
+    assert!(matches!(&found, Err(Error::Conflict { what, .. }) if what.contains("two layers")), "{found:?}");
+    let mix = Distiller::mix().term(1.0, Distiller::logits()).term(1.0, Distiller::fsp());
+    assert!(Ensemble::new(Average::Logits).apply(&mix, &signals, &[logits.view()]).is_ok()); // as a whole it does
 }
