@@ -147,9 +147,9 @@ pub enum Error {
         source: Box<Error>,
     },
     /// Something wrong with a term of a distillation.
-    #[error("the term {term}: {source}")]
+    #[error("{term}: {source}")]
     Term {
-        /// Where the term is, as text (`of soft targets at the outputs`).
+        /// Which term it is and where, as text (`term 0, on the outputs`; `term 2, at 1 against 3`).
         term: String,
         /// What is wrong with it.
         source: Box<Error>,

@@ -6,7 +6,10 @@ use ndarray::{Array2, Array3, ArrayD, Axis};
 use tersor::{
     Distillation, Distiller, Error, Pruner, Recipe, Result, Signals,
     distill::{Answer, Average, Batch, Ensemble, Loss, Mutual, Recorded, Schedule, Teacher},
-    nn::{Adam, CrossEntropy, Data, MeanSquaredError, Mode, Network, Optimizer, Progress, Sgd, Training},
+    nn::{
+        Adam, BestEpoch, Callback, CrossEntropy, Data, MeanSquaredError, Mode, Network, Optimizer, Progress, Sgd,
+        Training,
+    },
 };
 
 fn go_on(_: &Progress) -> ControlFlow<()> {
@@ -214,7 +217,7 @@ fn weights_follow_their_schedules() {
         .hard_labels(Schedule::cosine(1.0, 0.0));
     let report = distil(&distillation, &mut student(2)).unwrap();
     let [labels, logits] = &report.parts[..] else { panic!("two parts") };
-    assert_eq!((labels.name.as_str(), logits.name.as_str()), ("labels", "on the outputs"));
+    assert_eq!((labels.name.as_str(), logits.name.as_str()), ("labels", "term 0, on the outputs"));
     for (found, expected) in logits.factors.iter().zip([1.0, 2.0, 3.0]) {
         assert!((found - expected).abs() < 1e-9);
     }
@@ -270,10 +273,16 @@ fn a_chain_is_one_distillation_after_the_other() {
     let (mut by_hand, mut last_by_hand) = (student(2), student(3));
     distil(&terms(&teacher), &mut by_hand).unwrap();
     distil(&terms(&by_hand), &mut last_by_hand).unwrap();
-    assert_eq!((assistant, last), (by_hand, last_by_hand));
+    assert_eq!((&assistant, &last), (&by_hand, &last_by_hand));
     let nobody =
         terms(&teacher).chain(&training(), &mut [], &data, || Sgd::new(0.1), &mut |_, _| ControlFlow::Continue(()));
     assert!(matches!(nobody, Err(Error::Empty { .. })));
+    let (mut one, mut other) = (student(2), student(3));
+    let of_another = terms(&teacher).teacher(&last).term_at_teacher(1, "1", "1", 1.0, Distiller::logits());
+    let mut both = [&mut one, &mut other];
+    let chained =
+        of_another.chain(&training(), &mut both, &data, || Sgd::new(0.1), &mut |_, _| ControlFlow::Continue(()));
+    assert!(matches!(chained, Err(Error::Conflict { .. })) && one == student(2));
 }
 
 #[test]
@@ -547,6 +556,154 @@ fn bad_input_is_an_error_before_the_first_step() {
     let peers = Mutual::new().train(&training(), &mut [&mut one, &mut other], &data(), &mut two, &mut go_on);
     assert!(matches!(peers, Err(Error::Layer { .. })));
     assert!(one == initial && other == narrow);
+}
+
+/// A loss whose gradient is not what it should be.
+#[derive(Debug)]
+struct Careless(fn(Loss) -> Loss);
+
+impl Distiller for Careless {
+    fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
+        Distiller::logits().apply(signals).map(self.0)
+    }
+}
+
+#[test]
+fn a_careless_loss_is_an_error_before_the_first_step() {
+    let (teacher, initial) = (teacher(), student(2));
+    let faults: [fn(Loss) -> Loss; 5] = [
+        |loss| Loss::new(loss.value, ArrayD::zeros(vec![3, 3, 3])),
+        |loss| Loss::new(loss.value, ArrayD::zeros(vec![1])),
+        |loss| Loss::new(loss.value, loss.gradient.slice_axis(Axis(1), (..1).into()).to_owned()),
+        |loss| loss.with_parameters(vec![ArrayD::zeros(vec![1])]),
+        |loss| loss.with_second(ArrayD::zeros(vec![1])),
+    ];
+    for fault in faults {
+        let mut student = initial.clone();
+        let on_outputs = Distillation::from(&teacher).term(1.0, Careless(fault));
+        let at_layers = Distillation::from(&teacher).term_at("1", "3", 1.0, Careless(fault));
+        let (one, other) = (teacher.clone(), initial.clone());
+        let several = Distillation::from(&one).teacher(&other).term(1.0, Careless(fault));
+        for distillation in [on_outputs, at_layers, several] {
+            assert!(matches!(distil(&distillation, &mut student), Err(Error::Term { .. })), "{distillation:?}");
+        }
+        let mut peer = self::student(3);
+        let mut optimizers: [&mut dyn Optimizer; 2] = [&mut Sgd::new(0.1), &mut Sgd::new(0.1)];
+        let mutual = Mutual::new().term(1.0, Careless(fault));
+        let result = mutual.train(&training(), &mut [&mut student, &mut peer], &data(), &mut optimizers, &mut go_on);
+        assert!(matches!(result, Err(Error::Term { .. })));
+        assert_eq!(student, initial);
+    }
+}
+
+#[test]
+fn a_distillation_that_diverges_leaves_a_finite_student() {
+    let teacher = teacher();
+    let parts: [for<'a> fn(Distillation<'a>) -> Distillation<'a>; 3] = [
+        |distillation| distillation.term_at("1", "3", 1e30, Distiller::logits()),
+        |distillation| distillation.term_at("1", "1", 1e20, Distiller::hint()),
+        |distillation| distillation.term(1e30, Distiller::logits()),
+    ];
+    for part in parts {
+        let mut student = Network::builder(2).linear(6, 8).relu().linear(8, 2).build().unwrap();
+        let distillation = part(Distillation::from(&teacher).term(0.9, Distiller::soft_targets(4.0)).hard_labels(0.1));
+        let mut sgd = Sgd::new(1.0).momentum(0.9);
+        let result = distillation.train(&mut student, &data(), &mut sgd, 50, &mut go_on);
+        assert!(matches!(result, Err(Error::Diverged { .. })), "{result:?}");
+        assert!(student.state().iter().all(|(_, array)| array.iter().all(|x| x.is_finite())));
+    }
+}
+
+#[test]
+fn labels_are_checked_before_the_first_step_where_they_are_read() {
+    let (teacher, initial) = (teacher(), student(2));
+    let labels = (0..50).map(|i| if i == 33 { 2 } else { i % 2 });
+    let data = Data::classes(inputs(), labels).unwrap();
+    let run = |distillation: Distillation<'_>| {
+        let mut student = initial.clone();
+        let result = distillation.train_with(&training(), &mut student, &data, &mut Sgd::new(0.1), &mut (), &mut go_on);
+        (result, student)
+    };
+    let soft = || Distillation::from(&teacher).term(1.0, Distiller::soft_targets(2.0));
+    assert!(run(soft()).0.is_ok(), "nobody reads them");
+    let reads: [Distillation<'_>; 2] =
+        [soft().term(1.0, Distiller::dkd()), soft().term(1.0, Distiller::mix().term(1.0, Distiller::hard_labels()))];
+    for distillation in reads {
+        let (result, student) = run(distillation);
+        let Err(Error::Term { source, .. }) = result else { panic!("{result:?}") };
+        assert!(matches!(*source, Error::Label { label: 2, index: 33, classes: 2 }), "{source}");
+        assert_eq!(student, initial);
+    }
+    assert!(matches!(run(soft().hard_labels(0.1)).0, Err(Error::Label { label: 2, index: 33, classes: 2 })));
+}
+
+#[test]
+fn samples_and_classes_weigh_what_they_are_said_to() {
+    let teacher = teacher();
+    let soft = || Distillation::from(&teacher).term(1.0, Distiller::soft_targets(2.0));
+    let after = |distillation: Distillation<'_>| {
+        let mut student = student(2);
+        distil(&distillation, &mut student).map(|_| student)
+    };
+    assert_eq!(after(soft().sample_weights([1.0; 50]).class_weights([1.0; 2])).unwrap(), after(soft()).unwrap());
+    assert_eq!(after(soft().sample_weights([0.0; 50])).unwrap(), student(2));
+    assert_ne!(after(soft().class_weights([1.0, 3.0])).unwrap(), after(soft()).unwrap());
+    // Each sample has its own weight, wherever the batches take it: only the last ten teach.
+    let last: Vec<usize> = (40..50).collect();
+    let weights = (0..50).map(|sample| if sample < 40 { 0.0 } else { 5.0 });
+    let (mut weighted, mut alone) = (student(2), student(2));
+    let one = |samples| Training::new(1).batch_size(samples);
+    let some = data().select(&last).unwrap();
+    soft()
+        .sample_weights(weights)
+        .train_with(&one(50), &mut weighted, &data(), &mut Sgd::new(0.1), &mut (), &mut go_on)
+        .unwrap();
+    soft().train_with(&one(10), &mut alone, &some, &mut Sgd::new(0.1), &mut (), &mut go_on).unwrap();
+    for ((name, a), (_, b)) in weighted.state().into_iter().zip(alone.state()) {
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+    }
+    assert!(matches!(after(soft().sample_weights([1.0; 49])), Err(Error::Shape { what: "sample_weights", .. })));
+    assert!(matches!(after(soft().sample_weights([-1.0; 50])), Err(Error::Setting { .. })));
+    assert!(matches!(after(soft().class_weights([1.0; 3])), Err(Error::Term { .. })));
+}
+
+#[test]
+fn a_part_is_told_of_the_steps_for_which_it_had_a_weight() {
+    let teacher = teacher();
+    // From the middle of the only epoch on; nothing moves.
+    let late = Schedule::linear(0.0, 2.0).over(0.5, 0.5);
+    let run = |distillation: Distillation<'_>| {
+        let one = Training::new(1).batch_size(5);
+        let same = data().select(&[7; 50]).unwrap();
+        distillation.train_with(&one, &mut student(2), &same, &mut Sgd::new(0.0), &mut (), &mut go_on).unwrap().parts
+    };
+    let soft = || Distillation::from(&teacher).term(1.0, Distiller::soft_targets(2.0));
+    let always = run(soft().term(2.0, Distiller::logits()));
+    let later = run(soft().term(late, Distiller::logits()).hard_labels(Schedule::linear(1.0, 0.0)));
+    assert!((later[2].losses[0] - always[1].losses[0]).abs() < 1e-9 && later[2].factors == [2.0]);
+    assert_eq!((later[0].name.as_str(), later.len()), ("labels", 3), "trained on, though its weight ends at 0");
+    assert_eq!((later[1].name.as_str(), later[2].name.as_str()), ("term 0, on the outputs", "term 1, on the outputs"));
+    // A part is balanced as soon as it comes in.
+    let always = run(soft().term(2.0, Distiller::logits()).balanced(1));
+    let later = run(soft().term(late, Distiller::logits()).balanced(100));
+    assert!(later[1].factors != [2.0] && (later[1].factors[0] - always[1].factors[0]).abs() < 1e-9);
+}
+
+#[test]
+fn peers_have_callbacks_of_their_own() {
+    let (mut one, mut other, data) = (student(2), student(3), data());
+    let mut optimizers: [&mut dyn Optimizer; 2] = [&mut Sgd::new(0.1), &mut Sgd::new(0.1)];
+    let mut best = BestEpoch::new(&data);
+    let mut gradual = Recipe::new().prune("*", Pruner::magnitude(0.5)).gradually(tersor::prune::Schedule::cubic());
+    let mutual = Mutual::new().term(0.5, Distiller::soft_targets(1.0)).term(0.5, Distiller::logits());
+    let mut callbacks: [&mut dyn Callback; 2] = [&mut gradual, &mut best];
+    let mut networks = [&mut one, &mut other];
+    mutual.train_with(&training(), &mut networks, &data, &mut optimizers, &mut callbacks, &mut go_on).unwrap();
+    assert_eq!((one.masks().len(), other.masks().len(), best.history().len()), (2, 0, 3));
+    assert_eq!(other.accuracy(&data).unwrap(), best.best().unwrap().1);
+    let mut optimizers: [&mut dyn Optimizer; 2] = [&mut Sgd::new(0.1), &mut Sgd::new(0.1)];
+    let none = mutual.train_with(&training(), &mut [&mut one, &mut other], &data, &mut optimizers, &mut [], &mut go_on);
+    assert!(matches!(none, Err(Error::Shape { .. })));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
-    At, Average, Distiller, Ensemble, Schedule, Teacher,
+    At, Distiller, Ensemble, Schedule, Teacher,
     objective::{Balance, Together},
     report::Distilled,
     term::Term,
@@ -24,6 +24,7 @@ use crate::{
 /// | [`hard_labels`](Distillation::hard_labels) | 0: labels are not read | at least 0, or a [`Schedule`] |
 /// | [`teacher`](Distillation::teacher) | one teacher | any number more |
 /// | [`ensemble`](Distillation::ensemble) | the mean of their probabilities | any [`Ensemble`]; for terms on outputs |
+/// | [`sample_weights`](Distillation::sample_weights), [`class_weights`](Distillation::class_weights) | all 1 | at least 0 |
 /// | [`balanced`](Distillation::balanced) | weights are factors | weights are ratios of gradient norms |
 ///
 /// The student's masks hold as in every training, so a pruned student stays pruned; callbacks prune or quantize it
@@ -51,7 +52,9 @@ use crate::{
 #[must_use]
 pub struct Distillation<'a> {
     pub(super) teachers: Vec<&'a dyn Teacher>,
-    pub(super) ensemble: Ensemble,
+    pub(super) ensemble: Option<Ensemble>,
+    pub(super) sample_weights: Option<Vec<f64>>,
+    pub(super) class_weights: Option<Vec<f64>>,
     pub(super) terms: Vec<Term>,
     pub(super) hard_labels: Schedule,
     pub(super) balance: Balance,
@@ -62,8 +65,8 @@ impl<'a> Distillation<'a> {
     #[allow(clippy::should_implement_trait)] // reads as the verb it is; a conversion would take no trait object
     pub fn from(teacher: &'a dyn Teacher) -> Distillation<'a> {
         let (terms, hard_labels, balance) = (vec![], Schedule::constant(0.0), Balance::Factors);
-        let ensemble = Ensemble::new(Average::Probabilities);
-        Distillation { teachers: vec![teacher], ensemble, terms, hard_labels, balance }
+        let (ensemble, sample_weights, class_weights) = (None, None, None);
+        Distillation { teachers: vec![teacher], ensemble, sample_weights, class_weights, terms, hard_labels, balance }
     }
 
     /// Adds a teacher.
@@ -84,7 +87,7 @@ impl<'a> Distillation<'a> {
     /// # Ok::<(), tersor::Error>(())
     /// ```
     pub fn ensemble(self, ensemble: Ensemble) -> Distillation<'a> {
-        Distillation { ensemble, ..self }
+        Distillation { ensemble: Some(ensemble), ..self }
     }
 
     /// Adds a loss on the outputs.
@@ -139,9 +142,20 @@ impl<'a> Distillation<'a> {
         Distillation { hard_labels: weight.into(), ..self }
     }
 
+    /// Sets the factor of each sample of the data in terms on the outputs; hard labels have none.
+    pub fn sample_weights(self, weights: impl IntoIterator<Item = f64>) -> Distillation<'a> {
+        Distillation { sample_weights: Some(weights.into_iter().collect()), ..self }
+    }
+
+    /// Sets the factor of each class in terms on the outputs; hard labels have none.
+    pub fn class_weights(self, weights: impl IntoIterator<Item = f64>) -> Distillation<'a> {
+        Distillation { class_weights: Some(weights.into_iter().collect()), ..self }
+    }
+
     /// Takes the weights for ratios of gradient norms: each part's gradient for the student's parameters, measured at every
     /// `every`-th step at the cost of a backward pass a part, is scaled so that the weighted norms are as the weights. The
-    /// first part of positive weight (the labels, then terms in order) keeps its weight as factor.
+    /// first part of positive weight (the labels, then terms in order) keeps its weight as factor. A part whose weight has been 0 so far
+    /// is measured when it comes in.
     pub fn balanced(self, every: usize) -> Distillation<'a> {
         Distillation { balance: Balance::Norms { every }, ..self }
     }
@@ -181,8 +195,9 @@ impl<'a> Distillation<'a> {
     ///
     /// # Errors
     /// Those of [`Training::train_with`]; before the first step, with the student unchanged, [`Error::Term`] around what a
-    /// term finds wrong with the first two samples, [`Error::UnknownName`] for a layer within it; [`Error::Setting`] for a
-    /// weight out of range; [`Error::Conflict`] without any part; and what a teacher says of the data.
+    /// term finds wrong with the first two samples, [`Error::UnknownName`] for a layer or [`Error::Label`] within it;
+    /// [`Error::Setting`] for a weight out of range; [`Error::Shape`] for other than one weight a sample; [`Error::Conflict`]
+    /// without any part; and what a teacher says of the data.
     pub fn train_with<C: Callback + ?Sized>(
         &self,
         training: &Training,
@@ -201,7 +216,8 @@ impl<'a> Distillation<'a> {
     /// Trains students one after the other, the first by this distillation's teacher, each next one by the one before:
     /// with smaller and smaller students the teacher assistants of TAKD (Mirzadeh et al. 2019), with students like the
     /// teacher born-again networks (Furlanello et al. 2018). `optimizer` makes a new one for each; `progress` is told
-    /// which student, from 0.
+    /// which student, from 0. Terms at layers are between each student and the one before. For a callback, call
+    /// [`train_with`](Distillation::train_with) for each yourself.
     ///
     /// ```
     /// use tersor::{Distiller, distill::Distillation, nn::{Adam, Data, Network, Training}};
@@ -223,6 +239,7 @@ impl<'a> Distillation<'a> {
     ///
     /// # Errors
     /// As [`train_with`](Distillation::train_with); the students before the one at fault are trained then.
+    /// [`Error::Conflict`] for several students where a term is at the layers of another teacher than the first.
     pub fn chain<O: Optimizer>(
         &self,
         training: &Training,
@@ -234,11 +251,19 @@ impl<'a> Distillation<'a> {
         if students.is_empty() {
             return Err(Error::Empty { what: "the list of students" });
         }
+        if students.len() > 1 && self.terms.iter().any(|term| term.teacher > 0) {
+            return Err(Error::Conflict {
+                what:
+                    "a term of the chain is at the layers of a second teacher, but a student is the next one's only one"
+                        .into(),
+                remedy: "use term_at, or train the students one by one",
+            });
+        }
         let mut reports = Vec::with_capacity(students.len());
         for index in 0..students.len() {
             let (before, rest) = students.split_at_mut(index);
             let link = match before.last() {
-                Some(teacher) => Distillation { teachers: vec![&**teacher], ..self.clone() },
+                Some(teacher) => Distillation { teachers: vec![&**teacher], ensemble: None, ..self.clone() },
                 None => self.clone(),
             };
             let progress = &mut |at: &Progress| progress(index, at);

@@ -9,18 +9,18 @@ use crate::{
     error::{Error, Result},
     nn::{
         self, Callback, Data, History, Mode, Moment, Network, Objective, Optimizer, Pass, Progress, Slopes, Targets,
-        Trace, Trainee, Training,
+        Trace, Trainee, Training, expect_labels,
     },
 };
 
 /// Deep mutual learning (Zhang et al. 2017): networks trained side by side on the same batches, each by the labels and by
-/// what the others make of them, `L_i = w · labels + v / (K - 1) · Σ_{j ≠ i} term(i, j)`. All see a batch before any takes
-/// its step.
+/// what the others make of them, `L_i = w · labels + Σ_terms v / (K - 1) · Σ_{j ≠ i} term(i, j)`. All see a batch before any
+/// takes its step.
 ///
 /// | setting | default | range |
 /// |---|---|---|
 /// | [`hard_labels`](Mutual::hard_labels) | 1 | a weight w of at least 0, or a [`Schedule`] |
-/// | [`term`](Mutual::term) | 1, [`SoftTargets`] at temperature 1 | a weight v and any loss on outputs |
+/// | [`term`](Mutual::term) | weight 1, [`SoftTargets`] at temperature 1 | weights v and losses on outputs, without parameters of their own |
 ///
 /// ```
 /// use tersor::{distill::Mutual, nn::{Adam, Data, Network, Optimizer, Training}};
@@ -43,14 +43,13 @@ use crate::{
 #[must_use]
 pub struct Mutual {
     hard_labels: Schedule,
-    weight: Schedule,
-    distiller: Arc<dyn Distiller>,
+    /// Those of the paper if there are none.
+    terms: Vec<(Schedule, Arc<dyn Distiller>)>,
 }
 
 impl Default for Mutual {
     fn default() -> Mutual {
-        let distiller = Arc::new(SoftTargets::new(1.0));
-        Mutual { hard_labels: Schedule::constant(1.0), weight: Schedule::constant(1.0), distiller }
+        Mutual { hard_labels: Schedule::constant(1.0), terms: vec![] }
     }
 }
 
@@ -65,16 +64,16 @@ impl Mutual {
         Mutual { hard_labels: weight.into(), ..self }
     }
 
-    /// Sets the loss between two networks, and its weight.
-    pub fn term(self, weight: impl Into<Schedule>, distiller: impl Distiller + 'static) -> Mutual {
-        Mutual { weight: weight.into(), distiller: Arc::new(distiller), ..self }
+    /// Adds a loss between two networks' outputs; the first takes the place of the paper's.
+    pub fn term(mut self, weight: impl Into<Schedule>, distiller: impl Distiller + 'static) -> Mutual {
+        self.terms.push((weight.into(), Arc::new(distiller)));
+        self
     }
 
     /// Trains the networks, each by its own optimizer. The loss that `progress` is told is their mean.
     ///
     /// # Errors
-    /// Those of [`Training::train_with`]; before the first step [`Error::Conflict`] for fewer than two networks,
-    /// [`Error::Shape`] for another number of optimizers, [`Error::Term`] around what the loss between two finds wrong.
+    /// As [`train_with`](Mutual::train_with).
     pub fn train(
         &self,
         training: &Training,
@@ -83,22 +82,42 @@ impl Mutual {
         optimizers: &mut [&mut dyn Optimizer],
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Vec<History>> {
+        let mut nobody = vec![(); networks.len()];
+        let mut callbacks: Vec<_> = nobody.iter_mut().map(|nobody| nobody as &mut dyn Callback).collect();
+        self.train_with(training, networks, data, optimizers, &mut callbacks, progress)
+    }
+
+    /// Trains the networks with something that takes part in the training of each: pruning, rounding, the choice of the best
+    /// epoch. The training ends early if any of them wants it.
+    ///
+    /// # Errors
+    /// Those of [`Training::train_with`]; before the first step [`Error::Conflict`] for fewer than two networks,
+    /// [`Error::Shape`] for another number of optimizers or callbacks, [`Error::Term`] around what a loss between two finds
+    /// wrong.
+    pub fn train_with(
+        &self,
+        training: &Training,
+        networks: &mut [&mut Network],
+        data: &Data,
+        optimizers: &mut [&mut dyn Optimizer],
+        callbacks: &mut [&mut dyn Callback],
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<History>> {
         if networks.len() < 2 {
             let what = format!("{} networks cannot learn from one another", networks.len());
             return Err(Error::Conflict { what, remedy: "give at least two" });
         }
-        if networks.len() != optimizers.len() {
-            let (expected, found) = (vec![networks.len()], vec![optimizers.len()]);
-            return Err(Error::Shape { what: "the list of optimizers", expected, found });
+        for (what, found) in [("the list of optimizers", optimizers.len()), ("the list of callbacks", callbacks.len())]
+        {
+            if found != networks.len() {
+                return Err(Error::Shape { what, expected: vec![networks.len()], found: vec![found] });
+            }
         }
-        let mut nobody: Vec<()> = vec![(); networks.len()];
-        let pairs = networks.iter_mut().zip(optimizers).zip(&mut nobody);
-        let trainee = |((network, optimizer), callback)| {
-            let (network, optimizer): (&mut &mut Network, &mut &mut dyn Optimizer) = (network, optimizer);
-            Trainee { network, optimizer: *optimizer, callback: callback as &mut dyn Callback }
-        };
-        let mut trainees: Vec<Trainee<'_>> = pairs.map(trainee).collect();
-        training.descend(&mut trainees, data, &mut Peers { mutual: self, training }, progress)
+        let mut trainees = Vec::with_capacity(networks.len());
+        for ((network, optimizer), callback) in networks.iter_mut().zip(optimizers).zip(callbacks) {
+            trainees.push(Trainee { network, optimizer: &mut **optimizer, callback: &mut **callback });
+        }
+        training.descend(&mut trainees, data, &mut Peers { mutual: self, training, labelled: true }, progress)
     }
 }
 
@@ -106,9 +125,18 @@ impl Mutual {
 struct Peers<'a> {
     mutual: &'a Mutual,
     training: &'a Training,
+    /// Whether every label is one of the classes: only then do terms see them.
+    labelled: bool,
 }
 
 impl Peers<'_> {
+    fn terms(&self) -> Vec<(Schedule, Arc<dyn Distiller>)> {
+        match &self.mutual.terms[..] {
+            [] => vec![(Schedule::constant(1.0), Arc::new(SoftTargets::new(1.0)))],
+            terms => terms.to_vec(),
+        }
+    }
+
     fn slopes(&self, traces: &[&Trace], own: usize, targets: &Targets, share: f64) -> Result<Slopes> {
         let output = traces[own].output();
         let mut slopes = Slopes { loss: 0.0, output: ArrayD::zeros(output.shape()), layers: vec![] };
@@ -118,18 +146,21 @@ impl Peers<'_> {
             slopes.loss += labels * loss;
             slopes.output.scaled_add(labels as f32, &gradient);
         }
-        let weight = self.mutual.weight.at(share) / (traces.len() - 1) as f64;
-        for (_, peer) in traces.iter().enumerate().filter(|(index, _)| *index != own) {
-            let peer = peer.output();
-            let mut signals = Signals::new(&output, &peer).progress(share);
-            if let Targets::Classes(labels) = targets {
-                signals = signals.labels(labels);
+        for (index, (weight, distiller)) in self.terms().iter().enumerate() {
+            let weight = weight.at(share) / (traces.len() - 1) as f64;
+            for (_, peer) in traces.iter().enumerate().filter(|(index, _)| *index != own) {
+                let peer = peer.output();
+                let mut signals = Signals::new(&output, &peer).progress(share);
+                if let (Targets::Classes(labels), true) = (targets, self.labelled) {
+                    signals = signals.labels(labels);
+                }
+                let loss = distiller.apply(&signals).and_then(|loss| signals.checked(loss));
+                let fault =
+                    |error| Error::Term { term: format!("term {index}, between networks"), source: Box::new(error) };
+                let loss = loss.map_err(fault)?;
+                slopes.loss += weight * loss.value;
+                slopes.output += &narrow(&loss.gradient, weight);
             }
-            let loss = self.mutual.distiller.apply(&signals);
-            let loss =
-                loss.map_err(|error| Error::Term { term: "between networks".into(), source: Box::new(error) })?;
-            slopes.loss += weight * loss.value;
-            slopes.output += &narrow(&loss.gradient, weight);
         }
         Ok(slopes)
     }
@@ -138,11 +169,15 @@ impl Peers<'_> {
 impl Objective for Peers<'_> {
     fn check(&mut self, networks: &[&Network], data: &Data) -> Result<()> {
         self.mutual.hard_labels.check("the weight of hard_labels", not_negative)?;
-        self.mutual.weight.check("the weight of a term", not_negative)?;
+        self.mutual.terms.iter().try_for_each(|(weight, _)| weight.check("the weight of a term", not_negative))?;
+        self.labelled = true;
         for network in networks {
             let output = network.output_shape(data.inputs().shape())?;
             if self.mutual.hard_labels.ever_positive() {
                 self.training.own_loss().check(&output, data.targets())?;
+            }
+            if let (Targets::Classes(labels), Some(classes)) = (data.targets(), output.last()) {
+                self.labelled &= expect_labels(labels, *classes).is_ok();
             }
         }
         let few = data.select(&(0..data.len().min(2)).collect::<Vec<_>>())?;

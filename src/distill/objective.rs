@@ -3,14 +3,17 @@
 use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
-    Answer, Batch, Distillation, Loss, Signals,
+    Answer, Average, Batch, Distillation, Ensemble, Loss, Signals,
     report::{Distilled, Part},
     settings::not_negative,
     term::{Own, narrow},
 };
 use crate::{
     error::{Error, Result},
-    nn::{self, Data, History, Mode, Moment, Network, Objective, Optimizer, Pass, Slopes, Targets, Trace, Training},
+    nn::{
+        self, Data, History, Mode, Moment, Network, Objective, Optimizer, Pass, Slopes, Targets, Trace, Training,
+        expect_labels,
+    },
     random::derive,
 };
 
@@ -29,12 +32,14 @@ pub(super) struct Together<'a> {
     distillation: &'a Distillation<'a>,
     training: &'a Training,
     own: Vec<Own>,
-    /// Of each part, by what its weight is multiplied.
+    /// Whether every label is one of the classes: only then do terms see them.
+    labelled: bool,
+    /// Of each part, by what its weight is multiplied, and whether that was measured.
     scales: Vec<f64>,
+    measured: Vec<bool>,
     parts: Vec<Part>,
-    /// Of the epoch so far: the parts' losses summed over samples, and the samples.
-    sums: Vec<f64>,
-    samples: usize,
+    /// Of the epoch so far: each part's loss summed over the samples for which it had a weight, and these.
+    sums: Vec<(f64, usize)>,
     epoch: usize,
 }
 
@@ -48,15 +53,16 @@ struct Share {
 
 impl<'a> Together<'a> {
     pub(super) fn new(distillation: &'a Distillation<'a>, training: &'a Training) -> Together<'a> {
-        let names = std::iter::once("labels".to_owned()).chain(distillation.terms.iter().map(|term| term.name()));
+        let terms = distillation.terms.iter().enumerate().map(|(index, term)| term.name(index));
+        let names = std::iter::once("labels".to_owned()).chain(terms);
         let parts: Vec<_> = names.map(|name| Part { name, losses: vec![], factors: vec![] }).collect();
-        let (scales, sums) = (vec![1.0; parts.len()], vec![0.0; parts.len()]);
-        Together { distillation, training, own: vec![], scales, parts, sums, samples: 0, epoch: 0 }
+        let (scales, sums, measured) = (vec![1.0; parts.len()], vec![(0.0, 0); parts.len()], vec![false; parts.len()]);
+        Together { distillation, training, own: vec![], labelled: false, scales, measured, parts, sums, epoch: 0 }
     }
 
     pub(super) fn report(mut self, history: History) -> Distilled {
         self.close_epoch(1.0);
-        if self.parts[0].factors.iter().all(|factor| *factor == 0.0) {
+        if !self.distillation.hard_labels.ever_positive() {
             self.parts.remove(0);
         }
         Distilled { history, parts: self.parts }
@@ -74,11 +80,10 @@ impl<'a> Together<'a> {
     fn close_epoch(&mut self, share: f64) {
         let weights = self.weights(share);
         for (index, part) in self.parts.iter_mut().enumerate() {
-            part.losses.push(self.sums[index] / self.samples.max(1) as f64);
+            let (sum, samples) = std::mem::take(&mut self.sums[index]);
+            part.losses.push(sum / samples as f64);
             part.factors.push(weights[index] * self.scales[index]);
         }
-        self.sums.fill(0.0);
-        self.samples = 0;
     }
 
     /// What each teacher makes of a batch: its outputs and the layers that its terms read, in their order.
@@ -106,19 +111,20 @@ impl<'a> Together<'a> {
     fn shares(
         &self,
         trace: &Trace,
-        targets: &Targets,
+        batch: &nn::Batch,
         answers: &[Answer],
         weights: &[f64],
         progress: f64,
     ) -> Result<Vec<Option<Share>>> {
         let of_labels = || {
-            let (loss, output) = self.training.own_loss().evaluate(trace.output(), targets)?;
+            let (loss, output) = self.training.own_loss().evaluate(trace.output(), &batch.targets)?;
             Ok(Share { loss, output: Some(output), layers: vec![], own: vec![] })
         };
         let of_term = |index: usize| {
             let term = &self.distillation.terms[index];
             let own = self.own[index].values();
-            let loss = self.term(index, trace, targets, answers, progress, &own).map_err(|error| term.fault(error))?;
+            let loss =
+                self.term(index, trace, batch, answers, progress, &own).map_err(|error| self.fault(index, error))?;
             let output = term.layers.is_none().then(|| narrow(&loss.gradient, 1.0));
             Ok(Share { loss: loss.value, output, layers: term.by_layer(&loss, 1.0), own: loss.parameters })
         };
@@ -148,7 +154,7 @@ impl<'a> Together<'a> {
         &self,
         index: usize,
         trace: &Trace,
-        targets: &Targets,
+        batch: &nn::Batch,
         answers: &[Answer],
         progress: f64,
         own: &[ArrayD<f64>],
@@ -159,14 +165,36 @@ impl<'a> Together<'a> {
         if let Some([student, teacher]) = pairs.get(1) {
             signals = signals.and(student, teacher);
         }
-        if let Targets::Classes(labels) = targets {
+        if let (Targets::Classes(labels), true) = (&batch.targets, self.labelled) {
             signals = signals.labels(labels);
         }
-        if term.layers.is_none() && answers.len() > 1 {
-            let outputs: Vec<_> = answers.iter().map(|answer| answer.outputs.view()).collect();
-            return self.distillation.ensemble.apply(&term.distiller, &signals, &outputs);
+        if term.layers.is_some() {
+            return signals.checked(term.distiller.apply(&signals)?);
         }
-        term.distiller.apply(&signals)
+        // A row has the weight of its sample.
+        let rows = pairs[0][0].len() / pairs[0][0].shape().last().copied().unwrap_or(1).max(1);
+        let weights: Option<Vec<f64>> = self.distillation.sample_weights.as_ref().map(|weights| {
+            let of_samples = batch.samples.iter().map(|sample| weights[*sample]);
+            of_samples.flat_map(|weight| std::iter::repeat_n(weight, rows / batch.samples.len())).collect()
+        });
+        if let Some(weights) = &weights {
+            signals = signals.sample_weights(weights);
+        }
+        if let Some(weights) = &self.distillation.class_weights {
+            signals = signals.class_weights(weights);
+        }
+        if let (None, 1) = (&self.distillation.ensemble, answers.len()) {
+            return signals.checked(term.distiller.apply(&signals)?);
+        }
+        let outputs: Vec<_> = answers.iter().map(|answer| answer.outputs.view()).collect();
+        let mean = Ensemble::new(Average::Probabilities);
+        let ensemble = self.distillation.ensemble.as_ref().unwrap_or(&mean);
+        signals.checked(ensemble.apply(&term.distiller, &signals, &outputs)?)
+    }
+
+    /// An error, told as a term's.
+    fn fault(&self, term: usize, error: Error) -> Error {
+        Error::Term { term: self.distillation.terms[term].name(term), source: Box::new(error) }
     }
 
     /// Scales the parts so that their weighted gradient norms are as the weights, by the first part's norm. A part without
@@ -175,6 +203,7 @@ impl<'a> Together<'a> {
         let mut first = None;
         for (index, share) in shares.iter().enumerate() {
             let Some(share) = share else { continue };
+            self.measured[index] = true;
             let output = share.output.clone().unwrap_or_else(|| ArrayD::zeros(pass.trace.output().shape()));
             let gradients = pass.network.backward_with(pass.trace, &output, &share.layers)?.parameters;
             let squares = gradients.iter().flat_map(|(_, gradient)| gradient).map(|g| f64::from(*g).powi(2));
@@ -190,7 +219,7 @@ impl<'a> Together<'a> {
 
 impl Objective for Together<'_> {
     fn check(&mut self, networks: &[&Network], data: &Data) -> Result<()> {
-        let Distillation { teachers, terms, hard_labels, balance, .. } = self.distillation;
+        let Distillation { teachers, terms, hard_labels, balance, sample_weights, .. } = self.distillation;
         hard_labels.check("the weight of hard_labels", not_negative)?;
         if let Balance::Norms { every: 0 } = balance {
             return Err(Error::Setting { setting: "every", value: 0.0, bound: "at least 1" });
@@ -205,14 +234,39 @@ impl Objective for Together<'_> {
         let network = networks[0];
         let output = network.output_shape(data.inputs().shape())?;
         if hard_labels.ever_positive() {
+            if let Targets::Unlabelled = data.targets() {
+                return Err(Error::Conflict {
+                    what: "the data have no labels, but hard_labels has a weight".into(),
+                    remedy: "make the data with Data::classes, or leave hard_labels out",
+                });
+            }
             self.training.own_loss().check(&output, data.targets())?;
         }
+        if !hard_labels.ever_positive() && terms.iter().all(|term| !term.weight.ever_positive()) {
+            return Err(Error::Conflict {
+                what: "every weight of the distillation is 0".into(),
+                remedy: "give a term, or hard_labels, a weight above 0",
+            });
+        }
+        for weight in sample_weights.iter().flatten() {
+            not_negative("a sample weight", *weight)?;
+        }
+        if let Some(weights) = sample_weights.as_ref().filter(|weights| weights.len() != data.len()) {
+            let (expected, found) = (vec![data.len()], vec![weights.len()]);
+            return Err(Error::Shape { what: "sample_weights", expected, found });
+        }
+        let wrong_label = match (data.targets(), output.last()) {
+            (Targets::Classes(labels), Some(classes)) => expect_labels(labels, *classes).err(),
+            _ => None,
+        };
+        self.labelled = wrong_label.is_none();
+
         // The first two samples show what does not fit, before any step.
         let few: Vec<usize> = (0..data.len().min(2)).collect();
         let batch = data.select(&few)?;
         let trace = network.trace(batch.inputs(), Mode::Evaluation)?;
         let of_teachers = Batch { samples: &few, inputs: batch.inputs().view() };
-        for term in terms {
+        for (index, term) in terms.iter().enumerate() {
             let asked = match teachers.get(term.teacher) {
                 Some(teacher) => teacher.answer(&of_teachers, term.of_teacher()),
                 None => {
@@ -220,9 +274,10 @@ impl Objective for Together<'_> {
                     Err(Error::Setting { setting: "teacher", value: term.teacher as f64, bound })
                 }
             };
-            asked.map_err(|error| term.fault(error))?;
+            asked.map_err(|error| self.fault(index, error))?;
         }
         let answers = self.answers(&of_teachers)?;
+        let of_batch = nn::Batch { targets: batch.targets().clone(), samples: few.clone() };
         for (index, term) in terms.iter().enumerate() {
             let of_term = || {
                 term.weight.check("the weight of a term", not_negative)?;
@@ -230,11 +285,18 @@ impl Objective for Together<'_> {
                 let [student, teacher] = pairs[0].each_ref().map(|array| array.shape());
                 let seed = derive(derive(self.training.own_seed(), usize::MAX), index);
                 let own = Own::new(index, term.distiller.parameters(student, teacher, seed)?);
-                self.term(index, &trace, batch.targets(), &answers, 0.0, &own.values())?;
+                self.term(index, &trace, &of_batch, &answers, 0.0, &own.values())?;
                 Ok(own)
             };
-            let own = of_term().map_err(|error| term.fault(error))?;
-            self.own.push(own);
+            match (of_term(), &wrong_label) {
+                (Ok(own), _) => self.own.push(own),
+                // What fails without labels may be in need of them.
+                (Err(Error::Conflict { .. }), Some(Error::Label { label, index: at, classes })) => {
+                    let wrong = Error::Label { label: *label, index: *at, classes: *classes };
+                    return Err(self.fault(index, wrong));
+                }
+                (Err(error), _) => return Err(self.fault(index, error)),
+            }
         }
         Ok(())
     }
@@ -247,9 +309,10 @@ impl Objective for Together<'_> {
         let pass = &passes[0];
         let weights = self.weights(at.share);
         let answers = self.answers(&Batch { samples: &batch.samples, inputs: pass.trace.input() })?;
-        let shares = self.shares(pass.trace, &batch.targets, &answers, &weights, at.share)?;
+        let shares = self.shares(pass.trace, batch, &answers, &weights, at.share)?;
         if let Balance::Norms { every } = self.distillation.balance
-            && at.step.is_multiple_of(every)
+            && (at.step.is_multiple_of(every)
+                || shares.iter().zip(&self.measured).any(|(share, measured)| share.is_some() && !measured))
         {
             self.measure(pass, &shares)?;
         }
@@ -259,7 +322,8 @@ impl Objective for Together<'_> {
             let Some(share) = share else { continue };
             let factor = weights[index] * self.scales[index];
             loss += factor * share.loss;
-            self.sums[index] += share.loss * batch.samples.len() as f64;
+            self.sums[index].0 += share.loss * batch.samples.len() as f64;
+            self.sums[index].1 += batch.samples.len();
             if let Some(gradient) = share.output {
                 output.scaled_add(factor as f32, &gradient);
             }
@@ -268,8 +332,11 @@ impl Objective for Together<'_> {
                 self.own[term].set_gradients(&share.own, factor);
             }
         }
-        self.samples += batch.samples.len();
         Ok(vec![Slopes { loss, output, layers }])
+    }
+
+    fn is_finite(&self) -> bool {
+        self.own.iter().all(Own::is_finite)
     }
 
     fn step(&mut self, _: usize, optimizer: &mut dyn Optimizer, learning_rate: f64) -> Result<()> {

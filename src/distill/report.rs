@@ -16,9 +16,9 @@ pub struct Distilled {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Part {
-    /// Where it is: `labels`, `on the outputs`, `at 2 against 1`.
+    /// Which it is and where: `labels`; `term 0, on the outputs`; `term 1, at 2 against 1`.
     pub name: String,
-    /// Its mean over the samples of every epoch, before it is weighed.
+    /// Its mean over the samples of every epoch for which it had a weight, before it is weighed; NaN if there were none.
     pub losses: Vec<f64>,
     /// The factor it was weighed with at the end of every epoch.
     pub factors: Vec<f64>,

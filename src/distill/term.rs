@@ -51,6 +51,10 @@ impl Own {
         Own { names, gradients: values.iter().map(|values| ArrayD::zeros(values.shape())).collect(), values }
     }
 
+    pub(super) fn is_finite(&self) -> bool {
+        self.values.iter().flatten().all(|x| x.is_finite())
+    }
+
     pub(super) fn values(&self) -> Vec<ArrayD<f64>> {
         self.values.iter().map(|values| values.mapv(f64::from)).collect()
     }
@@ -78,17 +82,14 @@ impl Own {
 }
 
 impl Term {
-    /// Where it is, for errors and reports.
-    pub(super) fn name(&self) -> String {
+    /// Which it is and where, for errors and reports.
+    pub(super) fn name(&self, index: usize) -> String {
         match &self.layers {
-            None => "on the outputs".to_owned(),
-            Some([At(student), At(teacher)]) => format!("at {} against {}", student.join(", "), teacher.join(", ")),
+            None => format!("term {index}, on the outputs"),
+            Some([At(student), At(teacher)]) => {
+                format!("term {index}, at {} against {}", student.join(", "), teacher.join(", "))
+            }
         }
-    }
-
-    /// An error, told as this term's.
-    pub(super) fn fault(&self, error: Error) -> Error {
-        Error::Term { term: self.name(), source: Box::new(error) }
     }
 
     /// The teacher's layers that it reads.

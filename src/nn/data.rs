@@ -222,7 +222,7 @@ impl Network {
 }
 
 /// Every label is a class.
-pub(super) fn expect_labels(labels: &[usize], classes: usize) -> Result<()> {
+pub(crate) fn expect_labels(labels: &[usize], classes: usize) -> Result<()> {
     match labels.iter().position(|label| *label >= classes) {
         Some(index) => Err(Error::Label { label: labels[index], index, classes }),
         None => Ok(()),

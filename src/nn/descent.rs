@@ -60,6 +60,11 @@ pub(crate) trait Objective: Debug {
     /// A loss for each network, whose trace starts with the batch's inputs.
     fn evaluate(&mut self, passes: &[Pass<'_>], batch: &Batch, at: &Moment) -> Result<Vec<Slopes>>;
 
+    /// Whether the objective's own parameters are finite.
+    fn is_finite(&self) -> bool {
+        true
+    }
+
     /// A step of the objective's own parameters, after that of the network they belong to.
     fn step(&mut self, network: usize, optimizer: &mut dyn Optimizer, learning_rate: f64) -> Result<()> {
         let _ = (network, optimizer, learning_rate);
@@ -113,11 +118,20 @@ impl Training {
                     passes.map(|(trainee, trace)| Pass { network: &*trainee.network, trace }).collect();
                 let of_batch = Batch { targets, samples };
                 let at = Moment { step: done, share: done as f64 / total as f64, epoch };
-                let slopes = objective.evaluate(&passes, &of_batch, &at)?;
-                if let Some(Slopes { loss, .. }) = slopes.iter().find(|slopes| !slopes.loss.is_finite()) {
+                let slopes = objective.evaluate(&passes, &of_batch, &at);
+                // What is no longer finite may also be refused by a loss.
+                let diverged = match &slopes {
+                    Ok(slopes) => slopes.iter().map(|slopes| slopes.loss).find(|loss| !loss.is_finite()),
+                    Err(_) => {
+                        let finite = objective.is_finite() && traces.iter().all(|trace| trace.is_finite());
+                        (!finite).then_some(f64::NAN)
+                    }
+                };
+                if let Some(loss) = diverged {
                     trainees.iter_mut().zip(&sound).for_each(|(trainee, sound)| sound.restore(trainee.network));
-                    return Err(Error::Diverged { loss: *loss, epoch });
+                    return Err(Error::Diverged { loss, epoch });
                 }
+                let slopes = slopes?;
                 let (mut losses, mut rate) = (0.0, 0.0);
                 for (index, (trace, Slopes { loss, output, layers })) in traces.iter().zip(slopes).enumerate() {
                     let Trainee { network, optimizer, callback } = &mut trainees[index];

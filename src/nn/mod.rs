@@ -58,6 +58,7 @@ pub use best_epoch::BestEpoch;
 pub use builder::Builder;
 pub use callback::Callback;
 pub use conv2d::Conv2d;
+pub(crate) use data::expect_labels;
 pub use data::{Data, Targets};
 pub(crate) use descent::{Batch, Moment, Objective, Pass, Slopes, Trainee};
 pub use dropout::Dropout;

@@ -118,6 +118,11 @@ impl Trace {
         self.find(layer).map(|(_, output)| output).ok_or_else(|| self.unknown(layer))
     }
 
+    /// Whether every layer's output is finite.
+    pub(super) fn is_finite(&self) -> bool {
+        self.steps.iter().all(|step| step.output.iter().all(|x| x.is_finite()))
+    }
+
     pub(super) fn input_of_step(&self, index: usize) -> ArrayViewD<'_, f32> {
         if index == 0 { self.input.view() } else { self.steps[index - 1].output.view() }
     }
