@@ -21,14 +21,13 @@ use data::CLASSES;
 
 type Problem = Box<dyn std::error::Error>;
 
-/// Epochs of the big teacher: longer, and its logits are too sure of themselves to teach a student on few inputs.
-const TEACHER_EPOCHS: usize = 15;
-
 /// The data, and how long and by how many labels is learned from them.
 struct Setting {
     train: Data,
     test: Data,
     epochs: usize,
+    /// Of the big teacher: longer, and its logits are too sure of themselves to teach a student on few inputs.
+    teacher_epochs: usize,
     few: Data,
     pixels: usize,
     seeds: u64,
@@ -50,13 +49,13 @@ fn main() -> Result<(), Problem> {
             other => return Err(other.unexpected().into()),
         }
     }
-    let (data, epochs, labels) = match folder {
-        None => (data::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data"), 8)?, 60, 100),
-        Some(folder) => (data::load(Path::new(&folder), 28)?, 40, 300),
+    let (data, epochs, teacher_epochs, labels) = match folder {
+        None => (data::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data"), 8)?, 60, 20, 100),
+        Some(folder) => (data::load(Path::new(&folder), 28)?, 40, 40, 300),
     };
     let few = data.train.select(&(0..labels.min(data.train.len())).collect::<Vec<_>>())?;
     let pixels = data.train.inputs().shape()[1];
-    let setting = Setting { train: data.train, test: data.test, epochs, few, pixels, seeds };
+    let setting = Setting { train: data.train, test: data.test, epochs, teacher_epochs, few, pixels, seeds };
     println!("{}, {pixels} pixels, {epochs} epochs", data.name);
     equal_terms(&setting)?;
     few_labels(&setting)
@@ -82,7 +81,7 @@ fn equal_terms(setting: &Setting) -> Result<(), Problem> {
 
 /// A big teacher that saw all labels, students that see few: distillation pays, most of all on inputs without labels.
 fn few_labels(setting: &Setting) -> Result<(), Problem> {
-    let Setting { train, epochs, few, pixels, .. } = setting;
+    let Setting { train, teacher_epochs, few, pixels, .. } = setting;
     let (rate, plain) = (2e-3, CrossEntropy::new);
     let (on_few, on_all) = (200, 60);
     println!("  {} labels", few.len());
@@ -91,7 +90,7 @@ fn few_labels(setting: &Setting) -> Result<(), Problem> {
             Network::builder(seed).linear(*pixels, 512).relu().dropout(0.5).linear(512, 256).relu().dropout(0.5);
         alone(network.linear(256, CLASSES).build()?, seed, data, epochs, rate, plain())
     };
-    let teachers = setting.networks(|seed| big(seed, train, TEACHER_EPOCHS))?;
+    let teachers = setting.networks(|seed| big(seed, train, *teacher_epochs))?;
     print("big teacher, all labels", &teachers, setting)?;
     let student = |seed| student(*pixels, seed);
     let few_alone = setting.networks(|seed| alone(student(seed)?, seed, few, on_few, rate, plain()))?;
@@ -106,7 +105,7 @@ fn few_labels(setting: &Setting) -> Result<(), Problem> {
     print("soft targets, T 4, a 0.9, all inputs", &by(&teachers, &soft, train, on_all)?, setting)?;
     let unlabelled = Data::unlabelled(train.inputs().view())?;
     print("soft targets alone, all inputs, no label", &by(&teachers, &softly, &unlabelled, on_all)?, setting)?;
-    let ignorant = setting.networks(|seed| big(seed, few, on_few))?;
+    let ignorant = setting.networks(|seed| big(seed, few, 60))?;
     print("big teacher, few labels", &ignorant, setting)?;
     print("soft targets alone of that one, all inputs", &by(&ignorant, &softly, &unlabelled, on_all)?, setting)?;
     let all = setting.networks(|seed| alone(student(seed)?, seed, train, on_all, rate, plain()))?;
