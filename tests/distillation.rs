@@ -486,7 +486,8 @@ fn bad_input_is_an_error_before_the_first_step() {
     let three = Recorded::new(Array2::zeros((50, 3))).unwrap();
     let short = Recorded::new(Array2::zeros((49, 2))).unwrap();
     let narrow = Network::builder(1).linear(5, 2).build().unwrap();
-    let cases: Vec<(&str, Distillation<'_>, fn(&Error) -> bool)> = vec![
+    type Case<'a> = (&'static str, Distillation<'a>, fn(&Error) -> bool);
+    let cases: Vec<Case<'_>> = vec![
         ("no term", Distillation::from(&teacher), |e| matches!(e, Error::Conflict { .. })),
         (
             "a temperature",
