@@ -1,7 +1,9 @@
-//! Where the windows of a convolution lie, and im2col, which lays each window out as one row of a matrix.
+//! Where the windows of a convolution lie, and im2col, which lays each window out as one column of a matrix.
 //!
-//! A row is a window in (channel, y, x) order: the order of a convolution's weights, so the convolution is
-//! `rows (positions, channels * kh * kw)` times `weights (out, channels * kh * kw)` transposed.
+//! A column is a window in (channel, y, x) order: the order of a convolution's weights, so the convolution is
+//! `weights (out, channels * kh * kw)` times `columns (channels * kh * kw, positions)`. The positions of several images
+//! stand side by side, so that small ones make a product worth its start. Where the inputs of a product must be its rows,
+//! [`im2row`] lays windows out as these.
 
 use std::ops::Range;
 
@@ -54,9 +56,17 @@ impl Windows {
         window * self.stride[axis] + tap * self.dilation[axis] - self.padding[axis]
     }
 
+    /// The windows whose tap `tap` lies inside the image, along one axis.
+    fn windows_with(&self, axis: usize, tap: usize, windows: usize) -> Range<usize> {
+        let (tap, pad, stride) = (tap * self.dilation[axis], self.padding[axis], self.stride[axis]);
+        let first_at = |bound: usize| bound.saturating_sub(tap).div_ceil(stride).min(windows);
+        let first = first_at(pad);
+        first..first_at(pad + self.input[axis]).max(first)
+    }
+
     /// Calls `f(row offset, image offset, taps)` for every horizontal run of taps inside the image, where offsets
     /// count from the start of the matrix and of the image.
-    fn for_each_run(&self, mut f: impl FnMut(usize, usize, usize)) {
+    fn for_each_run_of_taps(&self, mut f: impl FnMut(usize, usize, usize)) {
         let [height, width] = self.input;
         let [kh, kw] = self.kernel;
         let Some([rows, columns]) = self.output() else { return };
@@ -78,15 +88,43 @@ impl Windows {
             }
         }
     }
+
+    /// Calls `f(row of the matrix, position, image offset, count)` for every horizontal run of windows that read a tap
+    /// inside the image; the next window reads `stride[1]` elements on.
+    fn for_each_run(&self, mut f: impl FnMut(usize, usize, usize, usize)) {
+        let [height, width] = self.input;
+        let [kh, kw] = self.kernel;
+        let Some([rows, columns]) = self.output() else { return };
+        for tap_y in 0..kh {
+            let ys = self.windows_with(0, tap_y, rows);
+            for tap_x in 0..kw {
+                let xs = self.windows_with(1, tap_x, columns);
+                if ys.is_empty() || xs.is_empty() {
+                    continue;
+                }
+                let (top, left) = (self.source(0, ys.start, tap_y), self.source(1, xs.start, tap_x));
+                for channel in 0..self.channels {
+                    let row = (channel * kh + tap_y) * kw + tap_x;
+                    let mut position = ys.start * columns + xs.start;
+                    let mut source = (channel * height + top) * width + left;
+                    for _ in ys.clone() {
+                        f(row, position, source, xs.len());
+                        position += columns;
+                        source += self.stride[0] * width;
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Writes every window of `image` as a row of `rows`, row-major over positions; taps in the padding read `pad`.
-pub(crate) fn im2col<T: Copy>(image: &[T], windows: &Windows, pad: T, rows: &mut [T]) {
+pub(crate) fn im2row<T: Copy>(image: &[T], windows: &Windows, pad: T, rows: &mut [T]) {
     if windows.padding != [0, 0] {
         rows.fill(pad);
     }
     let step = windows.dilation[1];
-    windows.for_each_run(|row, source, taps| {
+    windows.for_each_run_of_taps(|row, source, taps| {
         let row = &mut rows[row..row + taps];
         if step == 1 {
             row.iter_mut().zip(&image[source..source + taps]).for_each(|(to, from)| *to = *from);
@@ -96,12 +134,30 @@ pub(crate) fn im2col<T: Copy>(image: &[T], windows: &Windows, pad: T, rows: &mut
     });
 }
 
-/// The transpose of [`im2col`]: adds every element of `rows` to the image element it was read from.
-pub(crate) fn col2im(rows: &[f32], windows: &Windows, image: &mut [f32]) {
-    let step = windows.dilation[1];
-    windows.for_each_run(|row, target, taps| {
-        let to = image[target..].iter_mut().step_by(step);
-        to.zip(&rows[row..row + taps]).for_each(|(to, from)| *to += *from);
+/// Writes every window of `image` as a column of a row-major matrix of `width` columns, from the column `first` on. What
+/// lies in the padding is not written.
+pub(crate) fn im2col(image: &[f32], windows: &Windows, matrix: &mut [f32], width: usize, first: usize) {
+    let step = windows.stride[1];
+    windows.for_each_run(|row, position, source, count| {
+        let to = &mut matrix[row * width + first + position..][..count];
+        if step == 1 {
+            to.iter_mut().zip(&image[source..source + count]).for_each(|(to, from)| *to = *from);
+        } else {
+            to.iter_mut().zip(image[source..].iter().step_by(step)).for_each(|(to, from)| *to = *from);
+        }
+    });
+}
+
+/// The transpose of [`im2col`]: adds every element of the columns to the image element it was read from.
+pub(crate) fn col2im(matrix: &[f32], width: usize, first: usize, windows: &Windows, image: &mut [f32]) {
+    let step = windows.stride[1];
+    windows.for_each_run(|row, position, target, count| {
+        let from = &matrix[row * width + first + position..][..count];
+        if step == 1 {
+            image[target..target + count].iter_mut().zip(from).for_each(|(to, from)| *to += *from);
+        } else {
+            image[target..].iter_mut().step_by(step).zip(from).for_each(|(to, from)| *to += *from);
+        }
     });
 }
 
@@ -112,7 +168,7 @@ mod tests {
     use super::*;
 
     /// The definition, tap by tap.
-    fn element(image: &[i32], w: &Windows, position: usize, column: usize, pad: i32) -> i32 {
+    fn element(image: &[f32], w: &Windows, position: usize, column: usize, pad: f32) -> f32 {
         let [_, columns] = w.output().unwrap();
         let [kh, kw] = w.kernel;
         let (channel, tap) = (column / (kh * kw), [column / kw % kh, column % kw]);
@@ -142,25 +198,41 @@ mod tests {
         fn rows_hold_every_tap_of_every_window(w in windows()) {
             prop_assume!(w.output().is_some());
             let [rows, columns] = w.output().unwrap();
-            let image: Vec<i32> = (0..(w.channels * w.input[0] * w.input[1]) as i32).collect();
-            let mut found = vec![0; rows * columns * w.row_len()];
-            im2col(&image, &w, -7, &mut found);
+            let image: Vec<f32> = (0..w.channels * w.input[0] * w.input[1]).map(|i| i as f32).collect();
+            let mut found = vec![0.0; rows * columns * w.row_len()];
+            im2row(&image, &w, -7.0, &mut found);
             for (i, value) in found.iter().enumerate() {
-                prop_assert_eq!(*value, element(&image, &w, i / w.row_len(), i % w.row_len(), -7));
+                prop_assert_eq!(*value, element(&image, &w, i / w.row_len(), i % w.row_len(), -7.0));
             }
         }
 
         #[test]
-        fn col2im_is_the_transpose_of_im2col(w in windows()) {
+        fn columns_hold_every_tap_of_every_window(w in windows(), first in 0usize..3, after in 0usize..3) {
             prop_assume!(w.output().is_some());
-            let [rows, columns] = w.output().unwrap();
+            let positions: usize = w.output().unwrap().iter().product();
+            let image: Vec<f32> = (0..w.channels * w.input[0] * w.input[1]).map(|i| i as f32).collect();
+            let width = first + positions + after;
+            let mut found = vec![-7.0; w.row_len() * width];
+            im2col(&image, &w, &mut found, width, first);
+            for (i, value) in found.iter().enumerate() {
+                let (row, column) = (i / width, i % width);
+                let inside = (first..first + positions).contains(&column);
+                let expected = if inside { element(&image, &w, column - first, row, -7.0) } else { -7.0 };
+                prop_assert_eq!(*value, expected);
+            }
+        }
+
+        #[test]
+        fn col2im_is_the_transpose_of_im2col(w in windows(), first in 0usize..3) {
+            prop_assume!(w.output().is_some());
+            let width = first + w.output().unwrap().iter().product::<usize>();
             // Small integers: the sums are exact, so <im2col(x), r> = <x, col2im(r)> holds to the bit.
             let x: Vec<f32> = (0..w.channels * w.input[0] * w.input[1]).map(|i| (i % 7) as f32 - 3.0).collect();
-            let r: Vec<f32> = (0..rows * columns * w.row_len()).map(|i| (i % 5) as f32 - 2.0).collect();
+            let r: Vec<f32> = (0..w.row_len() * width).map(|i| (i % 5) as f32 - 2.0).collect();
             let mut laid_out = vec![0.0; r.len()];
-            im2col(&x, &w, 0.0, &mut laid_out);
+            im2col(&x, &w, &mut laid_out, width, first);
             let mut back = vec![0.0; x.len()];
-            col2im(&r, &w, &mut back);
+            col2im(&r, width, first, &w, &mut back);
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
             prop_assert_eq!(dot(&laid_out, &r), dot(&x, &back));
         }

@@ -1,6 +1,6 @@
-//! Two-dimensional convolution: im2col, then one matrix product a sample and group.
+//! Two-dimensional convolution: im2col of a lot of samples, then one matrix product a group.
 
-use ndarray::{Array1, Array4, ArrayD, ArrayView1, ArrayView4, ArrayViewD};
+use ndarray::{Array1, Array4, ArrayD, ArrayView1, ArrayView2, ArrayView4, ArrayViewD};
 
 use super::{
     dense::{array, row_major, samples_per_piece, slice, sum_over_samples},
@@ -219,44 +219,67 @@ impl Conv2d {
         let samples = samples_per_piece(shape[0], sizes.output * sizes.row);
         let mut y = vec![0.0; shape.iter().product()];
         parallel::for_each_chunk_mut(&mut y, samples * sizes.output, |index, piece| {
-            let mut rows = vec![0.0; sizes.positions * sizes.row];
-            for (y, x) in piece.chunks_mut(sizes.output).zip(x.chunks(sizes.input).skip(index * samples)) {
-                if let Some(bias) = &self.bias {
-                    y.chunks_mut(sizes.positions).zip(bias).for_each(|(y, bias)| y.fill(*bias));
-                }
-                let groups = y.chunks_mut(sizes.output / self.groups).zip(x.chunks(sizes.input / self.groups));
-                for ((y, x), weight) in groups.zip(weight.chunks(weight.len() / self.groups)) {
-                    im2col(x, &sizes.windows, 0.0, &mut rows);
-                    add_product(matrix(weight, sizes.row), matrix(&rows, sizes.row).reversed_axes(), y);
+            let mut room = Room::default();
+            let own = piece.len() / sizes.output * sizes.input;
+            let lots = x[index * samples * sizes.input..][..own].chunks(sizes.lot * sizes.input);
+            for (y, x) in piece.chunks_mut(sizes.lot * sizes.output).zip(lots) {
+                let width = y.len() / sizes.output * sizes.positions;
+                for group in 0..self.groups {
+                    let part = |len: usize| group * (len / self.groups)..(group + 1) * (len / self.groups);
+                    let columns = sizes.columns(x, width, (group, self.groups), &mut room.columns);
+                    let products = room.products.start(self.out_channels / self.groups * width, 0.0);
+                    if let Some(bias) = &self.bias {
+                        let own = bias.iter().skip(part(self.out_channels).start);
+                        products.chunks_mut(width).zip(own).for_each(|(row, bias)| row.fill(*bias));
+                    }
+                    add_product(matrix(&weight[part(weight.len())], sizes.row), columns, products);
+                    for (sample, y) in y.chunks_mut(sizes.output).enumerate() {
+                        let rows = y[part(sizes.output)].chunks_mut(sizes.positions).zip(products.chunks(width));
+                        rows.for_each(|(y, row)| y.copy_from_slice(&row[sample * sizes.positions..][..y.len()]));
+                    }
                 }
             }
         });
         array(shape, y)
     }
 
-    /// With `R` the im2col rows of a sample: `dW = Σ dy R`, `db = Σ dy`, `dx = col2im(dyᵀ W)`.
+    /// With `C` the im2col columns of a lot of samples: `dW = dy Cᵀ`, `db = Σ dy`, `dx = col2im(Wᵀ dy)`.
     pub(super) fn backward(&self, x: ArrayViewD<'_, f32>, dy: ArrayD<f32>, wants_input: bool) -> Backward {
         let (shape, dy) = (x.shape().to_vec(), dy.view());
         let sizes = Sizes::new(self, &shape);
         let (x, dy, weight) = (slice(&x), slice(&dy), self.weight.as_slice().expect("row-major"));
         let (dx, [dw, db]) = sum_over_samples(shape[0], sizes.output * sizes.row, |samples| {
-            let mut rows = vec![0.0; sizes.positions * sizes.row];
+            let mut room = Room::default();
             let mut dx = vec![0.0; if wants_input { samples.len() * sizes.input } else { 0 }];
             let (mut dw, mut db) = (vec![0.0; weight.len()], vec![0.0; self.out_channels]);
-            for (i, sample) in samples.enumerate() {
-                let dy = &dy[sample * sizes.output..][..sizes.output];
-                for (db, dy) in db.iter_mut().zip(dy.chunks(sizes.positions)) {
-                    *db += dy.iter().map(|dy| f64::from(*dy)).sum::<f64>() as f32;
+            for first in samples.clone().step_by(sizes.lot) {
+                let lot = sizes.lot.min(samples.end - first);
+                let width = lot * sizes.positions;
+                let x = &x[first * sizes.input..][..lot * sizes.input];
+                let dy = &dy[first * sizes.output..][..lot * sizes.output];
+                for dy in dy.chunks(sizes.output) {
+                    for (db, dy) in db.iter_mut().zip(dy.chunks(sizes.positions)) {
+                        *db += dy.iter().map(|dy| f64::from(*dy)).sum::<f64>() as f32;
+                    }
                 }
                 for group in 0..self.groups {
                     let part = |len: usize| group * (len / self.groups)..(group + 1) * (len / self.groups);
-                    let dy = matrix(&dy[part(sizes.output)], sizes.positions);
-                    im2col(&x[sample * sizes.input..][part(sizes.input)], &sizes.windows, 0.0, &mut rows);
-                    add_product(dy, matrix(&rows, sizes.row), &mut dw[part(weight.len())]);
+                    let columns = sizes.columns(x, width, (group, self.groups), &mut room.columns);
+                    let slopes = room.products.start(self.out_channels / self.groups * width, 0.0);
+                    for (sample, dy) in dy.chunks(sizes.output).enumerate() {
+                        let rows = slopes.chunks_mut(width).zip(dy[part(sizes.output)].chunks(sizes.positions));
+                        rows.for_each(|(row, dy)| row[sample * sizes.positions..][..dy.len()].copy_from_slice(dy));
+                    }
+                    let slopes = matrix(slopes, width);
+                    add_product(slopes, columns.reversed_axes(), &mut dw[part(weight.len())]);
                     if wants_input {
-                        rows.fill(0.0);
-                        add_product(dy.reversed_axes(), matrix(&weight[part(weight.len())], sizes.row), &mut rows);
-                        col2im(&rows, &sizes.windows, &mut dx[i * sizes.input..][part(sizes.input)]);
+                        let back = room.back.start(sizes.row * width, 0.0);
+                        add_product(matrix(&weight[part(weight.len())], sizes.row).reversed_axes(), slopes, back);
+                        let dx = dx[(first - samples.start) * sizes.input..].chunks_mut(sizes.input).take(lot);
+                        for (sample, dx) in dx.enumerate() {
+                            let own = &mut dx[part(sizes.input)];
+                            col2im(back, width, sample * sizes.positions, &sizes.windows, own);
+                        }
                     }
                 }
             }
@@ -285,7 +308,7 @@ impl Conv2d {
 /// Lengths within the slices of one pass.
 struct Sizes {
     windows: Windows,
-    /// Elements of an im2col row.
+    /// Elements of an im2col column: of a row of weights.
     row: usize,
     /// Windows of an image.
     positions: usize,
@@ -293,6 +316,31 @@ struct Sizes {
     input: usize,
     /// Elements of an output sample.
     output: usize,
+    /// Samples that are multiplied at once.
+    lot: usize,
+}
+
+/// Elements of a lot's im2col columns: what a second-level cache holds beside the rest.
+const LOT: usize = 1 << 16;
+
+/// Memory of a pass, used again from lot to lot.
+#[derive(Default)]
+struct Room {
+    columns: Buffer,
+    products: Buffer,
+    back: Buffer,
+}
+
+#[derive(Default)]
+struct Buffer(Vec<f32>);
+
+impl Buffer {
+    /// So many elements, all of this value.
+    fn start(&mut self, len: usize, value: f32) -> &mut [f32] {
+        self.0.clear();
+        self.0.resize(len, value);
+        &mut self.0
+    }
 }
 
 impl Sizes {
@@ -306,6 +354,23 @@ impl Sizes {
             positions,
             input: input[1..].iter().product(),
             output: conv.out_channels * positions,
+            lot: (LOT / (windows.row_len() * positions).max(1)).max(1),
         }
+    }
+
+    /// The im2col columns of a lot of samples, side by side, of one group of so many.
+    fn columns<'a>(
+        &self,
+        x: &[f32],
+        width: usize,
+        (group, groups): (usize, usize),
+        columns: &'a mut Buffer,
+    ) -> ArrayView2<'a, f32> {
+        let columns = columns.start(self.row * width, 0.0); // as the padding is
+        let part = self.input / groups;
+        for (sample, x) in x.chunks(self.input).enumerate() {
+            im2col(&x[group * part..][..part], &self.windows, columns, width, sample * self.positions);
+        }
+        matrix(columns, width)
     }
 }

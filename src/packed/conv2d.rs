@@ -6,7 +6,7 @@ use super::{Activations, AtRest, PackedWeights, at_rest::Whole};
 use crate::{
     error::{Error, Result},
     kernels::{
-        im2col::{Windows, im2col},
+        im2col::{Windows, im2row},
         parallel,
     },
 };
@@ -203,7 +203,7 @@ impl PackedConv2d {
         parallel::for_each_chunk_mut(&mut matrix, positions * row, |sample, matrix| {
             let channels = inputs / self.groups.len();
             let image = &x[sample * inputs + group * channels..][..channels];
-            im2col(image, windows, 0.0, matrix);
+            im2row(image, windows, 0.0, matrix);
         });
         let matrix = ArrayView2::from_shape((matrix.len() / row, row), &matrix)
             .map_err(|_| Error::Empty { what: "the input of a convolution" })?;
