@@ -132,11 +132,30 @@ pub trait Distiller: Debug + Send + Sync {
         Ok(vec![])
     }
 
+    /// The same for signals of two layers ([`Signals::and`]), first and second. By default the parameters for the first.
+    ///
+    /// # Errors
+    /// Shapes that the loss does not take.
+    fn parameters_between(
+        &self,
+        student: [&[usize]; 2],
+        teacher: [&[usize]; 2],
+        seed: u64,
+    ) -> Result<Vec<(String, ArrayD<f64>)>> {
+        self.parameters(student[0], teacher[0], seed)
+    }
+
     /// The temperature by which the loss softens outputs when this share of the training is over; 1 by default. Several
     /// teachers' probabilities are averaged at it ([`Ensemble`]).
     fn temperature(&self, progress: f64) -> f64 {
         let _ = progress;
         1.0
+    }
+
+    /// Whether a [sample weight](Signals::sample_weights) multiplies its row's loss and does nothing else, so that losses
+    /// against several teachers may be averaged row by row ([`Ensemble::by_entropy`]). By default it does not.
+    fn weighs_samples(&self) -> bool {
+        false
     }
 
     /// The same loss of logits that are [`Standardized`] first, student's and teacher's.
@@ -153,7 +172,7 @@ pub trait Distiller: Debug + Send + Sync {
         false
     }
 
-    /// The loss behind a trainable linear map from the student's channels to the teacher's.
+    /// The loss behind a trainable linear map from the student's channels to the teacher's, one for each layer.
     fn projected(self) -> Projected<Self>
     where
         Self: Sized,
@@ -353,12 +372,25 @@ macro_rules! behind {
                 (**self).parameters(student, teacher, seed)
             }
 
+            fn parameters_between(
+                &self,
+                student: [&[usize]; 2],
+                teacher: [&[usize]; 2],
+                seed: u64,
+            ) -> Result<Vec<(String, ArrayD<f64>)>> {
+                (**self).parameters_between(student, teacher, seed)
+            }
+
             fn temperature(&self, progress: f64) -> f64 {
                 (**self).temperature(progress)
             }
 
             fn compares_channels(&self) -> bool {
                 (**self).compares_channels()
+            }
+
+            fn weighs_samples(&self) -> bool {
+                (**self).weighs_samples()
             }
         }
     )*};

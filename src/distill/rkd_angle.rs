@@ -65,7 +65,7 @@ impl Distiller for RkdAngle {
             of_vertex -= &of_arms.sum_axis(Axis(0));
             gradient += &of_arms;
         }
-        Ok(samples.loss(share * sum, gradient))
+        signals.fitting(samples.loss(share * sum, gradient))
     }
 }
 

@@ -52,7 +52,7 @@ impl Distiller for RkdDistance {
         let [student, teacher] = [&samples.student, &samples.teacher].map(Distances::of);
         let share = 1.0 / (samples.len() as f64).powi(2);
         let (value, slopes) = compare(&student.relative, &teacher.relative, |s, t| huber(s - t));
-        Ok(samples.loss(share * value, student.backward(&samples.student, slopes * share)))
+        signals.fitting(samples.loss(share * value, student.backward(&samples.student, slopes * share)))
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn rows(what: &'static str, array: ArrayViewD<'_, f64>) -> Result<Arr
     }
     let batch = array.len_of(Axis(0));
     let shape = (batch, array.len() / batch);
-    Ok(Array2::from_shape_vec(shape, array.iter().copied().collect()).expect("as many elements"))
+    Ok(array.to_shape(shape).expect("as many elements").as_standard_layout().into_owned())
 }
 
 /// The reciprocal of a power of two near the largest number. It is bounded, so that a gradient for tiny rows is finite.
@@ -94,16 +94,4 @@ pub(super) fn compare(
         slope
     });
     (value, slopes)
-}
-
-/// A loss that did not overflow.
-///
-/// # Errors
-/// [`Error::NotFinite`].
-pub(super) fn finite(loss: Loss) -> Result<Loss> {
-    let gradients = loss.gradient.iter().chain(loss.second.iter().flatten());
-    match std::iter::once(&loss.value).chain(gradients).find(|value| !value.is_finite()) {
-        Some(value) => Err(Error::NotFinite { what: "the loss of signals so large", index: 0, value: *value }),
-        None => Ok(loss),
-    }
 }

@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayBase, ArrayD, ArrayView1, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
 use super::{
-    Loss, Reduction,
+    Distiller, Loss, Reduction,
     settings::{not_negative, share},
 };
 use crate::{
@@ -158,7 +158,8 @@ impl<'a> Signals<'a> {
     ///
     /// # Errors
     /// As [`alike`](Signals::alike); [`Error::Rank`] without a batch axis, [`Error::Shape`] for other than one label or
-    /// weight a row, or one weight a class, [`Error::Label`], [`Error::Setting`] for a weight that is negative or not finite.
+    /// weight a row, or one weight a class, [`Error::Label`], [`Error::Setting`] for a weight that is negative, and for weights
+    /// whose sum is not finite.
     pub fn outputs(&self) -> Result<Outputs<'_>> {
         let [student, teacher] = self.alike()?;
         let shape = student.shape().to_vec();
@@ -173,11 +174,14 @@ impl<'a> Signals<'a> {
                 return Err(Error::Label { label: labels[index], index, classes });
             }
         }
-        let weights = [("sample_weights", rows, self.sample_weights), ("class_weights", classes, self.class_weights)];
-        for (what, len, weights) in weights {
+        let of_samples = ["sample_weights", "the sum of sample_weights"];
+        let of_classes = ["class_weights", "the sum of class_weights"];
+        let weights = [(of_samples, rows, self.sample_weights), (of_classes, classes, self.class_weights)];
+        for ([what, sum], len, weights) in weights {
             let Some(weights) = weights else { continue };
             expect_len(what, len, weights.len())?;
             weights.iter().try_for_each(|weight| not_negative(what, *weight))?;
+            not_negative(sum, weights.iter().sum())?;
         }
         let (labels, sample_weights, class_weights) = (self.labels, self.sample_weights, self.class_weights);
         Ok(Outputs { student, teacher, labels, sample_weights, class_weights, batch, shape })
@@ -215,6 +219,17 @@ impl<'a> Signals<'a> {
             sound("a parameter of the loss", parameter.view())?;
         }
         Ok([first, others])
+    }
+
+    /// The [initial values](Distiller::parameters) of a loss's parameters, for signals of these shapes.
+    pub(super) fn initial(&self, loss: &dyn Distiller, seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
+        let (student, teacher) = (self.student()?, self.teacher()?);
+        if self.second.is_none() {
+            return loss.parameters(student.shape(), teacher.shape(), seed);
+        }
+        let [second, of_teacher] = self.second()?;
+        let (student, teacher) = ([student.shape(), second.shape()], [teacher.shape(), of_teacher.shape()]);
+        loss.parameters_between(student, teacher, seed)
     }
 
     /// All of the loss's own parameters.
@@ -263,6 +278,16 @@ impl<'a> Signals<'a> {
     /// The same signals, not copied.
     pub(super) fn view(&self) -> Signals<'_> {
         self.instead(self.student.view(), self.teacher.view())
+    }
+
+    /// The second arrays, if there are any.
+    pub(super) fn has_second(&self) -> bool {
+        self.second.is_some()
+    }
+
+    /// The same signals, but for the second arrays.
+    pub(super) fn with_second(self, second: [CowArray<'a, f64, IxDyn>; 2]) -> Signals<'a> {
+        Signals { second: Some(second), ..self }
     }
 
     /// The same signals, but for the first two arrays.
@@ -349,7 +374,7 @@ fn slice(rows: &Array2<f64>) -> &[f64] {
 /// The last axis, of `classes`, as rows.
 pub(super) fn as_rows(array: ArrayViewD<'_, f64>, classes: usize) -> Array2<f64> {
     let rows = array.len() / classes;
-    Array2::from_shape_vec((rows, classes), array.iter().copied().collect()).expect("as many elements")
+    array.to_shape((rows, classes)).expect("as many elements").as_standard_layout().into_owned()
 }
 
 pub(super) fn expect_len(what: &'static str, expected: usize, found: usize) -> Result<()> {

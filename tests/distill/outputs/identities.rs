@@ -112,10 +112,15 @@ proptest! {
                 class_weights: given.class_weights.clone(),
                 ..Given::new(pick(&given.student), pick(&given.teacher))
             };
-            let part = |alpha: f64, beta: f64| {
+            let part = |one: &Given, alpha: f64, beta: f64| {
                 let dkd = Distiller::dkd().alpha(alpha).beta(beta).temperature(temperature);
                 dkd.apply(&one.signals()).unwrap()
             };
+            // The others have one weight, the label another.
+            let weights = one.class_weights.as_ref().unwrap();
+            let alike = (0..classes).map(|class| weights[if class == *label { class } else { (label + 1) % classes }]);
+            let one = Given { class_weights: Some(alike.collect()), ..one.clone() };
+            let part = |alpha: f64, beta: f64| part(&one, alpha, beta);
             let (tckd, nckd) = (part(1.0, 0.0), part(0.0, 1.0));
             let other = 1.0 - of_label(&one, temperature);
             let soft = Distiller::soft_targets(temperature).apply(&one.signals()).unwrap();
