@@ -27,6 +27,7 @@ mod channel_wise;
 mod correlation_congruence;
 mod cosine;
 mod dist;
+mod distances;
 mod distillation;
 mod dkd;
 mod ensemble;

@@ -1,8 +1,8 @@
 //! A batch as rows, for losses that compare samples with one another.
 
-use ndarray::{Array2, ArrayView1, ArrayViewD, Axis, Zip};
+use ndarray::{Array2, ArrayViewD, Axis, Zip};
 
-use super::{Loss, Signals, units::SMALLEST};
+use super::{Loss, Signals};
 use crate::error::{Error, Result};
 
 /// Student's and teacher's samples, flattened to rows: of one number, of any two widths.
@@ -63,12 +63,6 @@ pub(super) fn rows(what: &'static str, array: ArrayViewD<'_, f64>) -> Result<Arr
 fn per_unit(rows: &Array2<f64>) -> f64 {
     let largest = rows.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
     (-largest.log2().floor().clamp(-500.0, 1000.0)).exp2()
-}
-
-/// The Euclidean length, in units of [`Samples`]; 0 if the row counts as zero.
-pub(super) fn length(row: ArrayView1<'_, f64>) -> f64 {
-    let length = row.dot(&row).sqrt();
-    if length <= SMALLEST { 0.0 } else { length }
 }
 
 /// The products of all pairs of rows.
