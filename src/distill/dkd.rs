@@ -29,8 +29,8 @@ use crate::error::Result;
 /// Reads sample and class weights. A class's weight multiplies its terms of the sums, each of the form
 /// `p log(p / q) + q - p` as of [`SoftTargets`](super::SoftTargets), and in TCKD the others have their mean weight under `q_t`.
 /// So each part is at least 0, and 0 where the student is as the teacher, whatever the weights. The parts add up to soft
-/// targets where all the others have one weight, and otherwise up to `Σ w (q_t - q_s) (p_t^y - p_s^y)`, the second order of the
-/// difference: no parts that each see one of the two can do better.
+/// targets where all the others have one weight; where they differ, up to `Σ w (q_t - q_s) (p_t^y - p_s^y)`, which belongs to
+/// neither part alone.
 ///
 /// ```
 /// use ndarray::array;

@@ -4,8 +4,9 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView1, CowArray, Data, Dim
 
 use super::{
     Distiller, Loss, Signals,
+    outputs::as_rows,
     settings::{not_negative, positive},
-    signals::{as_rows, expect_len, sound},
+    signals::{expect_len, sound},
     softmax::{log_softmax, log_sum_exp},
 };
 use crate::{

@@ -42,7 +42,9 @@ mod mix;
 mod mutual;
 mod nst;
 mod objective;
+mod outputs;
 mod pkt;
+mod pointers;
 mod pointwise;
 mod projected;
 mod reduction;
@@ -63,7 +65,7 @@ mod term;
 mod units;
 mod vid;
 
-use std::{fmt::Debug, sync::Arc};
+use std::fmt::Debug;
 
 pub use attention::Attention;
 pub use attentions::{Attentions, Compare};
@@ -83,6 +85,7 @@ pub use mix::Mix;
 pub use mutual::Mutual;
 use ndarray::ArrayD;
 pub use nst::{Kernel, Nst};
+pub use outputs::Outputs;
 pub use pkt::Pkt;
 pub use projected::Projected;
 pub use reduction::Reduction;
@@ -91,7 +94,7 @@ pub use report::{Distilled, Part};
 pub use rkd_angle::RkdAngle;
 pub use rkd_distance::RkdDistance;
 pub use schedule::Schedule;
-pub use signals::{Outputs, Signals};
+pub use signals::Signals;
 pub use similarity_preserving::SimilarityPreserving;
 pub use soft_targets::{Divergence, SoftTargets};
 pub use standardized::Standardized;
@@ -361,40 +364,3 @@ pub trait Distiller: Debug + Send + Sync {
         Attentions::new(heads).is()
     }
 }
-
-macro_rules! behind {
-    ($($pointer:ident),*) => {$(
-        impl<D: Distiller + ?Sized> Distiller for $pointer<D> {
-            fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
-                (**self).apply(signals)
-            }
-
-            fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
-                (**self).parameters(student, teacher, seed)
-            }
-
-            fn parameters_between(
-                &self,
-                student: [&[usize]; 2],
-                teacher: [&[usize]; 2],
-                seed: u64,
-            ) -> Result<Vec<(String, ArrayD<f64>)>> {
-                (**self).parameters_between(student, teacher, seed)
-            }
-
-            fn temperature(&self, progress: f64) -> f64 {
-                (**self).temperature(progress)
-            }
-
-            fn compares_channels(&self) -> bool {
-                (**self).compares_channels()
-            }
-
-            fn weighs_samples(&self) -> bool {
-                (**self).weighs_samples()
-            }
-        }
-    )*};
-}
-
-behind!(Arc, Box);

@@ -83,19 +83,24 @@ impl<D: Distiller> Projected<D> {
         Ok((self.always || inputs != outputs).then_some([inputs, outputs]))
     }
 
-    /// The initial maps of the layers, named, and the shapes of the student's layers behind them.
-    fn initial(&self, layers: &[[&[usize]; 2]], seed: u64) -> Result<(Vec<(String, ArrayD<f64>)>, Vec<Vec<usize>>)> {
-        let (mut own, mut shapes, mut random) = (vec![], vec![], Random::new(seed));
+    /// The shape of the student's layer behind its map.
+    fn behind(&self, student: &[usize], teacher: &[usize]) -> Result<Vec<usize>> {
+        Ok(match self.ends(student, teacher)? {
+            Some([_, outputs]) => with_width(student, outputs),
+            None => student.to_vec(),
+        })
+    }
+
+    /// The initial maps of the layers.
+    fn initial(&self, layers: &[[&[usize]; 2]], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
+        let (mut own, mut random) = (vec![], Random::new(seed));
         for (name, [student, teacher]) in ["projection", "second_projection"].into_iter().zip(layers) {
-            let Some([inputs, outputs]) = self.ends(student, teacher)? else {
-                shapes.push(student.to_vec());
-                continue;
-            };
-            let [weight, bias] = Pointwise::initial(inputs, outputs, &mut random)?;
-            own.extend([(format!("{name}.weight"), weight), (format!("{name}.bias"), bias)]);
-            shapes.push(with_width(student, outputs));
+            if let Some([inputs, outputs]) = self.ends(student, teacher)? {
+                let [weight, bias] = Pointwise::initial(inputs, outputs, &mut random)?;
+                own.extend([(format!("{name}.weight"), weight), (format!("{name}.bias"), bias)]);
+            }
         }
-        Ok((own, shapes))
+        Ok(own)
     }
 }
 
@@ -145,8 +150,8 @@ impl<D: Distiller> Distiller for Projected<D> {
     }
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
-        let (mut all, shapes) = self.initial(&[[student, teacher]], seed)?;
-        all.extend(self.loss.parameters(&shapes[0], teacher, derive(seed, 0))?);
+        let mut all = self.initial(&[[student, teacher]], seed)?;
+        all.extend(self.loss.parameters(&self.behind(student, teacher)?, teacher, derive(seed, 0))?);
         Ok(all)
     }
 
@@ -156,8 +161,9 @@ impl<D: Distiller> Distiller for Projected<D> {
         teacher: [&[usize]; 2],
         seed: u64,
     ) -> Result<Vec<(String, ArrayD<f64>)>> {
-        let (mut all, shapes) = self.initial(&[[student[0], teacher[0]], [student[1], teacher[1]]], seed)?;
-        all.extend(self.loss.parameters_between([&shapes[0], &shapes[1]], teacher, derive(seed, 0))?);
+        let mut all = self.initial(&[[student[0], teacher[0]], [student[1], teacher[1]]], seed)?;
+        let (first, second) = (self.behind(student[0], teacher[0])?, self.behind(student[1], teacher[1])?);
+        all.extend(self.loss.parameters_between([&first, &second], teacher, derive(seed, 0))?);
         Ok(all)
     }
 

@@ -145,6 +145,23 @@ proptest! {
 }
 
 #[test]
+fn parts_of_dkd_under_class_weights_add_up_to_soft_targets_but_for_the_second_order() {
+    let (student, teacher) = ([0.3, -1.0, 2.0, 0.5], [1.0, 0.2, -0.4, 0.9]);
+    let (weights, label) = ([2.0, 0.5, 3.0, 1.0], 2);
+    let [z_s, z_t] = [student, teacher].map(|z| ArrayD::from_shape_vec(vec![1, 4], z.to_vec()).unwrap());
+    let signals = Signals::new(&z_s, &z_t).labels(&[2]).class_weights(&weights);
+    let part =
+        |alpha: f64, beta: f64| Distiller::dkd().alpha(alpha).beta(beta).temperature(1.0).apply(&signals).unwrap();
+    let [s, t] = [student, teacher].map(|z| z.map(|x: f64| x.exp() / z.map(f64::exp).iter().sum::<f64>()));
+    let others = [0, 1, 3].map(|class| weights[class] * (t[class] / (1.0 - t[label]) - s[class] / (1.0 - s[label])));
+    let second_order = others.iter().sum::<f64>() * (t[label] - s[label]);
+    let both = part(1.0, 0.0).value + (1.0 - t[label]) * part(0.0, 1.0).value;
+    assert!(second_order.abs() > 1e-3);
+    let soft = Distiller::soft_targets(1.0).apply(&signals).unwrap().value;
+    assert!((both - soft - second_order).abs() < 1e-14, "{both}, {soft}, {second_order}");
+}
+
+#[test]
 fn dkd_of_one_class_is_nothing_and_of_two_has_no_others() {
     let (student, teacher) = (array![[3.0], [-1e4]], array![[1.0], [1e4]]);
     let loss = Distiller::dkd().apply(&Signals::new(&student, &teacher).labels(&[0, 0])).unwrap();
