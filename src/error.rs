@@ -40,7 +40,10 @@ pub enum Error {
         what: &'static str,
     },
     /// NaN or an infinity in an input.
-    #[error("element {index} of {what} is {value} as f32; every value must be finite: clean or scale the array first")]
+    #[error(
+        "{what} has {value} at position {index}; every value must be finite in the type that it is computed in, f32, or \
+         f64 for losses of distillation: clean or scale the array first"
+    )]
     NotFinite {
         /// The array it was found in.
         what: &'static str,

@@ -1,13 +1,11 @@
 //! Attention transfer: where the features are large.
 
-use std::mem::take;
-
 use ndarray::{Array2, Array3, Axis, Zip};
 
 use super::{
     Distiller, Loss, Signals,
     maps::Maps,
-    units::{SMALLEST, Units},
+    units::{SMALLEST, Units, sum_of_squares},
 };
 use crate::error::{Error, Result};
 
@@ -80,13 +78,14 @@ impl Distiller for Attention {
         let [student, teacher] = [signals.student()?, signals.teacher()?];
         if student.ndim() == 2 && teacher.ndim() == 2 {
             // Features of one position: each is a position of one channel.
+            let [student, teacher] = signals.alike()?;
             let as_maps = signals.instead(student.insert_axis(Axis(2)), teacher.insert_axis(Axis(2)));
             let loss = self.apply(&as_maps)?;
             return Ok(Loss { gradient: loss.gradient.remove_axis(Axis(2)), ..loss });
         }
         let power = self.power as i32;
-        let [mut student, mut teacher] = Maps::of(signals)?;
-        let [s, t] = [&mut student, &mut teacher].map(|maps| Attended::of(take(&mut maps.values), power));
+        let [student, teacher] = Maps::of(signals)?;
+        let [s, t] = [&student, &teacher].map(|maps| Attended::of(maps.values.to_owned(), power));
         let mut difference = &s.map.rows - &t.map.rows;
         let (batch, elements) = (difference.nrows() as f64, difference.len() as f64);
         let value = if self.paper {
@@ -97,11 +96,11 @@ impl Distiller for Attention {
             });
             norms.sum::<f64>() / batch
         } else {
-            let sum: f64 = difference.iter().map(|d| d * d).sum();
+            let sum = sum_of_squares(&difference);
             difference *= 2.0 / elements;
             sum / elements
         };
-        Ok(Loss::new(value, student.to_signal(s.backward(difference, power))))
+        signals.fitting(Loss::new(value, student.to_signal(s.backward(difference, power))))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Attention, layer against layer.
 
-use super::{Distiller, Loss, Signals, heads::Heads, samples::finite};
+use super::{Distiller, Loss, Signals, heads::Heads};
 use crate::error::Result;
 
 /// Attention distillation: every position of every head should look where the teacher's does,
@@ -82,6 +82,6 @@ impl Distiller for Attentions {
             (signals.student()?, signals.teacher()?, signals.second()?);
         let heads = Heads { heads: self.heads, compare: self.compare, causal: self.causal };
         let (value, [of_queries, of_keys]) = heads.compare([queries, keys], [of_teacher, keys_of_teacher])?;
-        finite(Loss::new(value, of_queries.into_dyn()).with_second(of_keys.into_dyn()))
+        signals.fitting(Loss::new(value, of_queries.into_dyn()).with_second(of_keys.into_dyn()))
     }
 }

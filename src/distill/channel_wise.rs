@@ -57,7 +57,7 @@ impl Distiller for ChannelWise {
         let rows = Signals::new(&s, &t).progress(signals.at());
         let loss = SoftTargets::new(self.temperature).apply(&rows)?;
         let gradient = loss.gradient.into_dimensionality::<Ix2>().expect("of the rows' shape");
-        Ok(Loss::new(loss.value, student.channel_rows_to_signal(gradient)))
+        signals.fitting(Loss::new(loss.value, student.channel_rows_to_signal(gradient)))
     }
 
     fn compares_channels(&self) -> bool {

@@ -6,7 +6,7 @@ use ndarray::{Array2, s};
 
 use super::{
     Distiller, Loss, Signals,
-    samples::{Samples, compare, finite, products, products_backward, rows},
+    samples::{Samples, compare, products, products_backward, rows},
     settings::positive,
     units::Units,
 };
@@ -124,7 +124,7 @@ fn kernel(signals: &Signals<'_>, coefficients: &[f64]) -> Result<Loss> {
         let ((s, slope), (t, _)) = (polynomial(coefficients, s), polynomial(coefficients, t));
         ((s - t) * (s - t), 2.0 * share * (s - t) * slope)
     });
-    Ok(samples.loss(share * value, student.backward(products_backward(&slopes, &student.rows))))
+    signals.fitting(samples.loss(share * value, student.backward(products_backward(&slopes, &student.rows))))
 }
 
 /// A polynomial and its derivative (Horner).
@@ -146,5 +146,5 @@ fn neighbours(signals: &Signals<'_>) -> Result<Loss> {
     earlier += &after;
     gradient.zip_mut_with(&differences, |slope, d| *slope *= if *d == 0.0 { 0.0 } else { share * d.signum() });
     let gradient = gradient.into_dyn().into_shape_with_order(shape).expect("as many elements");
-    finite(Loss::new(share * (&before * &after).sum(), gradient))
+    signals.fitting(Loss::new(share * (&before * &after).sum(), gradient))
 }

@@ -39,11 +39,11 @@ impl Cosine {
 impl Distiller for Cosine {
     fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
         let [student, teacher] = Maps::alike(signals)?;
-        let [s, t] = [&student, &teacher].map(|maps| Units::of(maps.rows()));
+        let [s, t] = [&student, &teacher].map(|maps| Units::of(maps.rows().into_owned()));
         let count = s.rows.nrows() as f64;
         let value = 1.0 - (&s.rows * &t.rows).sum() / count;
         let gradient = s.backward(t.rows / -count);
-        Ok(Loss::new(value, student.rows_to_signal(gradient)))
+        signals.fitting(Loss::new(value, student.rows_to_signal(gradient)))
     }
 
     fn compares_channels(&self) -> bool {

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use super::{
     Distiller, Loss, Schedule, Signals,
     settings::{not_negative, positive},
-    softmax::{softmax, softmax_backward},
+    softmax::{Softmax, softmax_backward},
 };
 use crate::error::Result;
 
@@ -104,8 +104,8 @@ impl Distiller for Dist {
         let [beta, gamma, temperature] = [self.beta, self.gamma, self.temperature].map(|s| s.at(signals.at()));
         let (rows, classes) = outputs.student.dim();
         let probabilities = |logits: &Array2<f64>| {
-            let flat = logits.rows().into_iter().flat_map(|row| softmax(&row.to_vec(), temperature)).collect();
-            Array2::from_shape_vec((rows, classes), flat).expect("as many elements")
+            let p = Softmax::of_rows(logits, temperature).p;
+            Array2::from_shape_vec((rows, classes), p).expect("as many elements")
         };
         let (student, teacher) = (probabilities(&outputs.student), probabilities(&outputs.teacher));
         let weights = |given: Option<&[f64]>, len| given.map_or(Array1::ones(len), |given| given.to_vec().into());
@@ -121,11 +121,15 @@ impl Distiller for Dist {
         }
         let gradient = gradient.into_shape_with_order(outputs.shape).expect("as many elements");
         let factor = if self.t2 { temperature * temperature } else { 1.0 };
-        Ok(Loss::new(beta * inter + gamma * intra, gradient).scaled(factor))
+        signals.fitting(Loss::new(beta * inter + gamma * intra, gradient).scaled(factor))
     }
 
     fn temperature(&self, progress: f64) -> f64 {
         self.temperature.at(progress)
+    }
+
+    fn weighs_samples(&self) -> bool {
+        !self.gamma.ever_positive() // over samples a weight changes the mean too
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     Distiller, Loss, Reduction, Schedule, Signals,
     settings::{not_negative, positive},
-    softmax::{log_softmax, log_sum_exp},
+    softmax::{Softmax, divergence, log_sum_exp},
 };
 use crate::error::Result;
 
@@ -26,8 +26,11 @@ use crate::error::Result;
 /// The authors' warm-up is of the whole term: [`Schedule::warm_up`] as its weight. Unlike theirs, which takes logarithms of
 /// probabilities and subtracts 1000 from the label's logit, it is finite for logits of any size. Of one class NCKD is 0.
 ///
-/// Reads sample and class weights; a class's weight multiplies its terms of the sums, and in TCKD the others have their mean
-/// weight under `q_t`, so that the parts still add up to soft targets.
+/// Reads sample and class weights. A class's weight multiplies its terms of the sums, each of the form
+/// `p log(p / q) + q - p` as of [`SoftTargets`](super::SoftTargets), and in TCKD the others have their mean weight under `q_t`.
+/// So each part is at least 0, and 0 where the student is as the teacher, whatever the weights. The parts add up to soft
+/// targets where all the others have one weight; where they differ, up to `Σ w (q_t - q_s) (p_t^y - p_s^y)`, which belongs to
+/// neither part alone.
 ///
 /// ```
 /// use ndarray::array;
@@ -95,35 +98,50 @@ impl Distiller for Dkd {
         let outputs = signals.outputs()?;
         let labels = outputs.labels()?;
         let [alpha, beta, temperature] = [self.alpha, self.beta, self.temperature].map(|s| s.at(signals.at()));
-        let loss = outputs.reduce(self.reduction, |row, student, teacher, gradient| {
+        let [student, teacher] = [&outputs.student, &outputs.teacher].map(|z| Softmax::of_rows(z, temperature));
+        let loss = outputs.reduce(self.reduction, |row, _, _, gradient| {
             let (label, classes) = (labels[row], gradient.len());
             if classes == 1 {
                 return 0.0; // there are no others, and nothing to be unsure of
             }
             let others = || (0..classes).filter(|class| *class != label);
             let weight = |class: usize| outputs.class_weight(class);
-            let [s, t] = [student, teacher].map(|logits| log_softmax(logits, temperature));
-            let [not_s, not_t] = [&s, &t].map(|p| log_sum_exp(others().map(|class| p[class]))); // log(1 - p of the label)
+            let ([p_s, s], [p_t, t]) = (student.row(row), teacher.row(row));
+            // Of the others together, probability and logarithm: 1 - p of the label, where that would round to 0 too.
+            let [not_s, not_t] = [s, t].map(|p| {
+                let log = log_sum_exp(others().map(|class| p[class]));
+                [log.exp(), log]
+            });
 
-            let rest: f64 = others().map(|class| weight(class) * (t[class] - not_t).exp()).sum();
-            let (own, other) = (weight(label) * t[label].exp(), rest * not_t.exp());
-            let tckd = own * (t[label] - s[label]) + other * (not_t - not_s);
-            let sureness = alpha * (other * s[label].exp() - own * not_s.exp()) / temperature;
-            gradient[label] = sureness;
-
-            let mut nckd = 0.0;
+            let mut rest = 0.0; // the others' mean weight under q_t
+            let (mut nckd, mut surplus) = (0.0, 0.0);
             for class in others() {
-                let (q_s, q_t) = (s[class] - not_s, t[class] - not_t); // logarithms
-                let taught = weight(class) * q_t.exp();
-                nckd += taught * (q_t - q_s);
-                gradient[class] = (beta * (rest * q_s.exp() - taught) / temperature) - sureness * q_s.exp();
+                let (weight, log_s, log_t) = (weight(class), s[class] - not_s[1], t[class] - not_t[1]);
+                let (q_s, q_t) = (log_s.exp(), log_t.exp());
+                rest += weight * q_t;
+                surplus += weight * (q_s - q_t);
+                nckd += weight * divergence([q_t, log_t], [q_s, log_s]);
+                gradient[class] = weight * (q_s - q_t);
             }
+            let (own_s, own_t) = ([p_s[label], s[label]], [p_t[label], t[label]]);
+            let tckd = weight(label) * divergence(own_t, own_s) + rest * divergence(not_t, not_s);
+            let slope = weight(label) * not_s[0] * (own_s[0] - own_t[0]) + rest * own_s[0] * (not_t[0] - not_s[0]);
+            let sureness = alpha * slope / temperature;
+            for class in others() {
+                let q_s = (s[class] - not_s[1]).exp();
+                gradient[class] = beta * (gradient[class] - q_s * surplus) / temperature - sureness * q_s;
+            }
+            gradient[label] = sureness;
             alpha * tckd + beta * nckd
         });
-        Ok(loss.scaled(temperature * temperature))
+        signals.fitting(loss.scaled(temperature * temperature))
     }
 
     fn temperature(&self, progress: f64) -> f64 {
         self.temperature.at(progress)
+    }
+
+    fn weighs_samples(&self) -> bool {
+        self.reduction.weighs_samples()
     }
 }

@@ -4,8 +4,9 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView1, CowArray, Data, Dim
 
 use super::{
     Distiller, Loss, Signals,
+    outputs::as_rows,
     settings::{not_negative, positive},
-    signals::{as_rows, expect_len, sound},
+    signals::{expect_len, sound},
     softmax::{log_softmax, log_sum_exp},
 };
 use crate::{
@@ -55,8 +56,8 @@ pub enum Average {
     Logits,
     /// Their probabilities at the loss's temperature, `Σ w softmax(z / T)`, as the logits that give them.
     Probabilities,
-    /// The losses against each, with their gradients. Weights of rows go through the sample weights, so a loss must read
-    /// those, and one reduced by [`Reduction::WeightedMean`](super::Reduction::WeightedMean) divides each teacher's by its own.
+    /// The losses against each, with their gradients. Weights of rows go through the sample weights, so the loss must be one
+    /// that [weighs samples](Distiller::weighs_samples).
     /// Of a loss that is linear in the teacher's probabilities (forward soft targets) the gradient is that of
     /// `Probabilities`, and the value larger by what teachers differ among themselves.
     Losses,
@@ -82,8 +83,8 @@ impl Ensemble {
     /// parameters; their own teacher is not read, nor is a second array averaged.
     ///
     /// # Errors
-    /// As [`combine`](Ensemble::combine), but for averaged losses, which need teachers of one shape only by entropy; those of
-    /// the loss.
+    /// As [`combine`](Ensemble::combine), but for averaged losses, which need teachers of one shape only by entropy, and then
+    /// more than one only of a loss that [weighs samples](Distiller::weighs_samples) ([`Error::Conflict`]); those of the loss.
     pub fn apply<A, S, D>(
         &self,
         distiller: &dyn Distiller,
@@ -103,6 +104,12 @@ impl Ensemble {
             return signals.checked(distiller.apply(&signals)?);
         }
         let weights = self.relative_weights(teachers.len())?;
+        if self.by_entropy && teachers.len() > 1 && !distiller.weighs_samples() {
+            let what = "teachers count row by row, but the loss does not weigh its rows one by one".into();
+            let remedy = "average logits or probabilities, or leave out Ensemble::by_entropy; a loss of your own that \
+                          multiplies rows by sample weights says so by Distiller::weighs_samples";
+            return Err(Error::Conflict { what, remedy });
+        }
         let shares = if self.by_entropy { Some(self.shares(&all_rows(&teachers)?, temperature)?) } else { None };
         let against = |(index, teacher): (usize, &CowArray<'_, f64, IxDyn>)| {
             let signals = signals.instead(student.view(), teacher.view());

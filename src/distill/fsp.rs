@@ -5,6 +5,7 @@ use ndarray::{Array3, Zip};
 use super::{
     Distiller, Loss, Signals,
     maps::{Maps, STUDENT, TEACHER},
+    units::sum_of_squares,
 };
 use crate::error::{Error, Result};
 
@@ -12,7 +13,8 @@ use crate::error::{Error, Result};
 /// layer's channels, second layer's), and the loss is the mean of `(G_s - G_t)²` over batch and elements.
 ///
 /// The signals hold the first layer's features, and by [`and`](Signals::and) the second's; the loss has a gradient for each.
-/// Student and teacher have the same widths, layer by layer, but may differ in positions. Where the two layers of one
+/// Student and teacher have the same widths, layer by layer, or are [`projected`](Distiller::projected) to the same, and may
+/// differ in positions. Where the two layers of one
 /// network do, the larger is averaged down to the smaller ([how](super#features)); the authors take maxima. RepDistiller
 /// averages as well (weight 50). No settings.
 ///
@@ -54,11 +56,12 @@ impl Distiller for Fsp {
             let [s, t] = [flow.dim(), goal.dim()];
             let what =
                 format!("(batch, first channels, second channels) are {s:?} of the student, {t:?} of the teacher");
-            return Err(Error::Conflict { what, remedy: "give the same batch, and layers of the teacher's widths" });
+            let remedy = "give the same batch, and layers of the teacher's widths or its Distiller::projected";
+            return Err(Error::Conflict { what, remedy });
         }
         flow -= &goal;
         let count = flow.len() as f64;
-        let value = flow.iter().map(|d| d * d).sum::<f64>() / count;
+        let value = sum_of_squares(&flow) / count;
         let [first, second] = &student;
         flow *= 2.0 / (count * first.values.dim().2 as f64);
         let [mut to_first, mut to_second] = [first, second].map(|maps| Array3::zeros(maps.values.dim()));
@@ -70,12 +73,16 @@ impl Distiller for Fsp {
             .and(flow.outer_iter())
             .and(first.values.outer_iter())
             .for_each(|mut gradient, slopes, first| gradient.assign(&slopes.t().dot(&first)));
-        Ok(Loss::new(value, first.to_signal(to_first)).with_second(second.to_signal(to_second)))
+        signals.fitting(Loss::new(value, first.to_signal(to_first)).with_second(second.to_signal(to_second)))
+    }
+
+    fn compares_channels(&self) -> bool {
+        true
     }
 }
 
 /// `F₁ F₂ᵀ / positions` of each sample.
-fn flow([first, second]: &[Maps; 2]) -> Array3<f64> {
+fn flow([first, second]: &[Maps<'_>; 2]) -> Array3<f64> {
     let ((batch, rows, positions), columns) = (first.values.dim(), second.values.dim().1);
     let mut flow = Array3::zeros((batch, rows, columns));
     Zip::from(flow.outer_iter_mut())

@@ -1,6 +1,6 @@
 //! The labels themselves.
 
-use super::{Distiller, Loss, Reduction, Signals, settings::share, softmax::log_softmax};
+use super::{Distiller, Loss, Reduction, Signals, settings::share, softmax::Softmax};
 use crate::error::Result;
 
 /// Cross-entropy of the student's logits with the labels of the signals, smoothed (Szegedy et al. 2016):
@@ -70,17 +70,22 @@ impl Distiller for HardLabels {
         let outputs = untaught.outputs()?;
         let (labels, classes) = (outputs.labels()?, outputs.student.ncols());
         let spread = self.label_smoothing / classes as f64;
-        Ok(outputs.reduce(self.reduction, |row, student, _, gradient| {
+        let student = Softmax::of_rows(&outputs.student, 1.0);
+        signals.fitting(outputs.reduce(self.reduction, |row, _, _, gradient| {
             let target = |class: usize| {
                 let label = if class == labels[row] { 1.0 - self.label_smoothing } else { 0.0 };
                 outputs.class_weight(class) * (label + spread)
             };
-            let s = log_softmax(student, 1.0);
+            let [p, s] = student.row(row);
             let sum: f64 = (0..classes).map(target).sum();
             for (class, gradient) in gradient.iter_mut().enumerate() {
-                *gradient = s[class].exp() * sum - target(class);
+                *gradient = p[class] * sum - target(class);
             }
             -s.iter().enumerate().map(|(class, s)| target(class) * s).sum::<f64>()
         }))
+    }
+
+    fn weighs_samples(&self) -> bool {
+        self.reduction.weighs_samples()
     }
 }

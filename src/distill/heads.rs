@@ -2,7 +2,10 @@
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewD, s};
 
-use super::{Compare, softmax::log_softmax};
+use super::{
+    Compare,
+    softmax::{Softmax, divergence},
+};
 use crate::error::{Error, Result};
 
 /// `A Bᵀ / √d` head by head, of arrays (batch, sequence, features) in which the `d = features / heads` features of a head are
@@ -86,9 +89,10 @@ impl Compare {
     fn rows(self, student: &[f64], teacher: &[f64]) -> (f64, Vec<f64>) {
         match self {
             Compare::Distributions => {
-                let [s, t] = [student, teacher].map(|scores| log_softmax(scores, 1.0));
-                let divergence = s.iter().zip(&t).map(|(s, t)| t.exp() * (t - s)).sum();
-                (divergence, s.iter().zip(&t).map(|(s, t)| s.exp() - t.exp()).collect())
+                let [s, t] = [student, teacher].map(|scores| Softmax::of(scores, scores.len(), 1.0));
+                let pairs = || s.p.iter().zip(&s.logs).zip(t.p.iter().zip(&t.logs));
+                let parts = pairs().map(|((p, s), (q, t))| divergence([*q, *t], [*p, *s]));
+                (parts.sum(), pairs().map(|((p, _), (q, _))| p - q).collect())
             }
             Compare::Scores => {
                 let differences = student.iter().zip(teacher).map(|(s, t)| s - t);

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 
-use super::{Distiller, Loss, Signals, maps::Maps};
+use super::{Distiller, Loss, Signals, maps::Maps, units::sum_of_squares};
 use crate::error::Result;
 
 /// FitNets (Romero et al. 2015): the mean of `(r(f_s) - f_t)²` over all elements, `r` a trainable map from the student's
@@ -64,9 +64,9 @@ impl Distiller for Hint {
         let [student, teacher] = Maps::alike(signals)?;
         let mut difference = &student.values - &teacher.values;
         let count = difference.len() as f64;
-        let value = difference.iter().map(|d| d * d).sum::<f64>() / count;
+        let value = sum_of_squares(&difference) / count;
         difference *= 2.0 / count;
-        Ok(Loss::new(value, student.to_signal(difference)))
+        signals.fitting(Loss::new(value, student.to_signal(difference)))
     }
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {

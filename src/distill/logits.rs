@@ -50,7 +50,7 @@ impl Logits {
 impl Distiller for Logits {
     fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
         let outputs = signals.outputs()?;
-        Ok(outputs.reduce(self.reduction, |_, student, teacher, gradient| {
+        signals.fitting(outputs.reduce(self.reduction, |_, student, teacher, gradient| {
             let classes = gradient.iter_mut().zip(student.iter().zip(teacher)).enumerate();
             classes
                 .map(|(class, (gradient, (s, t)))| {
@@ -60,5 +60,9 @@ impl Distiller for Logits {
                 })
                 .sum()
         }))
+    }
+
+    fn weighs_samples(&self) -> bool {
+        self.reduction.weighs_samples()
     }
 }

@@ -1,6 +1,9 @@
 //! Signals seen as maps, channels at positions; and two of them brought to the same positions.
 
-use ndarray::{Array2, Array3, Array4, ArrayD, ArrayViewD, Axis, Slice};
+use ndarray::{
+    Array2, Array3, Array4, ArrayD, ArrayView, ArrayViewD, Axis, CowArray, Dim, Dimension, IntoDimension, Ix2, Ix3,
+    Slice,
+};
 
 use super::Signals;
 use crate::error::{Error, Result};
@@ -9,31 +12,31 @@ pub(super) const STUDENT: &str = "the student's signal";
 pub(super) const TEACHER: &str = "the teacher's signal";
 
 /// A signal as (batch, channels, positions), at its own positions or pooled to fewer; the
-/// [module](crate::distill#features) says how.
+/// [module](crate::distill#features) says how. Copied only where a view cannot have that form.
 #[derive(Debug)]
-pub(super) struct Maps {
+pub(super) struct Maps<'a> {
     /// (batch, channels, positions).
-    pub(super) values: Array3<f64>,
+    pub(super) values: CowArray<'a, f64, Ix3>,
     /// The signal's own shape.
     shape: Vec<usize>,
     /// The height and width of which `positions` is the product.
     size: [usize; 2],
 }
 
-impl Maps {
+impl<'a> Maps<'a> {
     /// A signal at its own positions.
-    pub(super) fn new(what: &'static str, signal: &ArrayViewD<'_, f64>) -> Result<Maps> {
+    pub(super) fn new(what: &'static str, signal: &ArrayViewD<'a, f64>) -> Result<Maps<'a>> {
         check(what, signal.shape())?;
         Ok(Maps::at(signal, size(signal.shape())))
     }
 
     /// The student's and the teacher's signal at the same positions.
-    pub(super) fn of(signals: &Signals<'_>) -> Result<[Maps; 2]> {
+    pub(super) fn of(signals: &'a Signals<'_>) -> Result<[Maps<'a>; 2]> {
         Maps::pair([STUDENT, TEACHER], [signals.student()?, signals.teacher()?])
     }
 
     /// The same, of as many channels each.
-    pub(super) fn alike(signals: &Signals<'_>) -> Result<[Maps; 2]> {
+    pub(super) fn alike(signals: &'a Signals<'_>) -> Result<[Maps<'a>; 2]> {
         let pair = Maps::of(signals)?;
         let [student, teacher] = pair.each_ref().map(|maps| maps.values.dim().1);
         if student == teacher {
@@ -44,7 +47,7 @@ impl Maps {
     }
 
     /// Two signals of one kind and batch, at the same positions: of each axis the shorter, to which the longer is pooled.
-    pub(super) fn pair(names: [&'static str; 2], signals: [ArrayViewD<'_, f64>; 2]) -> Result<[Maps; 2]> {
+    pub(super) fn pair(names: [&'static str; 2], signals: [ArrayViewD<'a, f64>; 2]) -> Result<[Maps<'a>; 2]> {
         let [first, second] = signals.each_ref().map(|signal| signal.shape());
         check(names[0], first)?;
         check(names[1], second)?;
@@ -66,19 +69,9 @@ impl Maps {
         Ok(signals.each_ref().map(|signal| Maps::at(signal, size)))
     }
 
-    fn at(signal: &ArrayViewD<'_, f64>, size: [usize; 2]) -> Maps {
+    fn at(signal: &ArrayViewD<'a, f64>, size: [usize; 2]) -> Maps<'a> {
         let shape = signal.shape().to_vec();
-        let mut four = [1; 4];
-        four[..shape.len()].copy_from_slice(&shape);
-        let mut values = signal.to_shape(four).expect("as many elements").into_owned();
-        if shape.len() == 3 {
-            values.swap_axes(1, 2);
-        }
-        for (axis, len) in [2, 3].into_iter().zip(size) {
-            values = pool(values, Axis(axis), len);
-        }
-        let (batch, channels, height, width) = values.dim();
-        let values = values.into_shape_clone((batch, channels, height * width)).expect("as many elements");
+        let values = if size == self::size(&shape) { unpooled(signal.clone()) } else { pooled(signal, size).into() };
         Maps { values, shape, size }
     }
 
@@ -98,16 +91,15 @@ impl Maps {
     }
 
     /// (batch * positions, channels): a row a position.
-    pub(super) fn rows(&self) -> Array2<f64> {
+    pub(super) fn rows(&self) -> CowArray<'_, f64, Ix2> {
         let (batch, channels, positions) = self.values.dim();
-        let rows = self.values.view().permuted_axes([0, 2, 1]);
-        rows.to_shape((batch * positions, channels)).expect("as many elements").into_owned()
+        reshaped(self.values.view().permuted_axes([0, 2, 1]), [batch * positions, channels])
     }
 
     /// (batch * channels, positions): a row a channel of a sample.
-    pub(super) fn channel_rows(&self) -> Array2<f64> {
+    pub(super) fn channel_rows(&self) -> CowArray<'_, f64, Ix2> {
         let (batch, channels, positions) = self.values.dim();
-        self.values.to_shape((batch * channels, positions)).expect("as many elements").into_owned()
+        reshaped(self.values.view(), [batch * channels, positions])
     }
 
     /// [`to_signal`](Maps::to_signal) of rows, one a channel of a sample.
@@ -157,6 +149,41 @@ fn check(what: &'static str, shape: &[usize]) -> Result<()> {
         return Err(Error::Rank { what, expected: "2, 3 or 4", found: shape.to_vec() });
     }
     if shape.contains(&0) { Err(Error::Empty { what }) } else { Ok(()) }
+}
+
+/// A signal as (batch, channels, positions).
+fn unpooled(signal: ArrayViewD<'_, f64>) -> CowArray<'_, f64, Ix3> {
+    let maps = match *signal.shape() {
+        [batch, channels, height, width] => return reshaped(signal, [batch, channels, height * width]),
+        [_, _, _] => signal.permuted_axes(vec![0, 2, 1]),
+        _ => signal.insert_axis(Axis(2)),
+    };
+    maps.into_dimensionality().expect("three axes").into()
+}
+
+/// The same of images, pooled to this height and width.
+fn pooled(images: &ArrayViewD<'_, f64>, size: [usize; 2]) -> Array3<f64> {
+    let mut values = images.to_owned().into_dimensionality().expect("only images are pooled");
+    for (axis, len) in [2, 3].into_iter().zip(size) {
+        values = pool(values, Axis(axis), len);
+    }
+    let (batch, channels, height, width) = values.dim();
+    values.into_shape_clone([batch, channels, height * width]).expect("as many elements")
+}
+
+/// The same elements in row-major order, copied only where their layout is another.
+fn reshaped<D: Dimension, const N: usize>(
+    array: ArrayView<'_, f64, D>,
+    shape: [usize; N],
+) -> CowArray<'_, f64, Dim<[usize; N]>>
+where
+    [usize; N]: IntoDimension<Dim = Dim<[usize; N]>>,
+    Dim<[usize; N]>: Dimension,
+{
+    match array.clone().into_shape_with_order(shape) {
+        Ok(view) => view.into(),
+        Err(_) => array.to_shape(shape).expect("as many elements").into_owned().into(),
+    }
 }
 
 /// Adaptive average pooling of one axis to a length: entry i is the mean of its window.
@@ -230,8 +257,8 @@ mod tests {
             let signal = signal.unwrap();
             let maps = Maps::new("it", &signal.view()).unwrap();
             assert_eq!(maps.values.dim().1, 3, "{shape:?}");
-            assert_eq!(maps.to_signal(maps.values.clone()), signal, "{shape:?}");
-            assert_eq!(maps.rows_to_signal(maps.rows()), signal, "{shape:?}");
+            assert_eq!(maps.to_signal(maps.values.to_owned()), signal, "{shape:?}");
+            assert_eq!(maps.rows_to_signal(maps.rows().into_owned()), signal, "{shape:?}");
         }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use super::{Distiller, Loss, Schedule, Signals, settings::not_negative, signals::wrong_number};
+use super::{
+    Distiller, Loss, Schedule, Signals, projected::at_any_width, settings::not_negative, signals::wrong_number,
+};
 use crate::{
     error::{Error, Result},
     random::derive,
@@ -18,7 +20,8 @@ use crate::{
 ///
 /// Its own [`parameters`](Distiller::parameters) are those of the terms, one term after the other, named `0.weight`, `1.bias`
 /// by the position of the term; each term has a seed of its own. Its [`temperature`](Distiller::temperature) is the first
-/// that is not 1.
+/// that is not 1. A term that [compares channels](Distiller::compares_channels) is [`projected`](Distiller::projected) where
+/// widths differ, each by a map of its own: a mix is the sum of its terms.
 ///
 /// ```
 /// use ndarray::array;
@@ -50,8 +53,22 @@ impl Mix {
 
     /// Adds a loss, times a weight.
     pub fn term(mut self, weight: impl Into<Schedule>, distiller: impl Distiller + 'static) -> Mix {
-        self.terms.push((weight.into(), Arc::new(distiller)));
+        self.terms.push((weight.into(), at_any_width(distiller)));
         self
+    }
+
+    /// The parameters of all terms, by their positions.
+    fn named(
+        &self,
+        seed: u64,
+        of_term: impl Fn(&dyn Distiller, u64) -> Result<Vec<(String, ArrayD<f64>)>>,
+    ) -> Result<Vec<(String, ArrayD<f64>)>> {
+        let mut all = vec![];
+        for (index, (_, term)) in self.terms.iter().enumerate() {
+            let own = of_term(term, derive(seed, index))?;
+            all.extend(own.into_iter().map(|(name, array)| (format!("{index}.{name}"), array)));
+        }
+        Ok(all)
     }
 
     /// How many of the given parameters belong to each term.
@@ -60,9 +77,8 @@ impl Mix {
         if given == 0 {
             return Ok(vec![0; self.terms.len()]); // a term that has some says so itself
         }
-        let (student, teacher) = (signals.student()?, signals.teacher()?);
-        let count = |term: &Arc<dyn Distiller>| Ok(term.parameters(student.shape(), teacher.shape(), 0)?.len());
-        let shares = self.terms.iter().map(|(_, term)| count(term)).collect::<Result<Vec<usize>>>()?;
+        let count = |(_, term): &(Schedule, Arc<dyn Distiller>)| Ok(signals.initial(term, 0)?.len());
+        let shares = self.terms.iter().map(count).collect::<Result<Vec<usize>>>()?;
         let expected: usize = shares.iter().sum();
         if expected == given {
             return Ok(shares);
@@ -91,16 +107,24 @@ impl Distiller for Mix {
     }
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
-        let mut all = vec![];
-        for (index, (_, term)) in self.terms.iter().enumerate() {
-            let own = term.parameters(student, teacher, derive(seed, index))?;
-            all.extend(own.into_iter().map(|(name, array)| (format!("{index}.{name}"), array)));
-        }
-        Ok(all)
+        self.named(seed, |term, seed| term.parameters(student, teacher, seed))
+    }
+
+    fn parameters_between(
+        &self,
+        student: [&[usize]; 2],
+        teacher: [&[usize]; 2],
+        seed: u64,
+    ) -> Result<Vec<(String, ArrayD<f64>)>> {
+        self.named(seed, |term, seed| term.parameters_between(student, teacher, seed))
     }
 
     fn temperature(&self, progress: f64) -> f64 {
         let mut temperatures = self.terms.iter().map(|(_, term)| term.temperature(progress));
         temperatures.find(|temperature| *temperature != 1.0).unwrap_or(1.0)
+    }
+
+    fn weighs_samples(&self) -> bool {
+        self.terms.iter().all(|(_, term)| term.weighs_samples())
     }
 }

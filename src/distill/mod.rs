@@ -27,6 +27,7 @@ mod channel_wise;
 mod correlation_congruence;
 mod cosine;
 mod dist;
+mod distances;
 mod distillation;
 mod dkd;
 mod ensemble;
@@ -41,7 +42,9 @@ mod mix;
 mod mutual;
 mod nst;
 mod objective;
+mod outputs;
 mod pkt;
+mod pointers;
 mod pointwise;
 mod projected;
 mod reduction;
@@ -62,7 +65,7 @@ mod term;
 mod units;
 mod vid;
 
-use std::{fmt::Debug, sync::Arc};
+use std::fmt::Debug;
 
 pub use attention::Attention;
 pub use attentions::{Attentions, Compare};
@@ -82,6 +85,7 @@ pub use mix::Mix;
 pub use mutual::Mutual;
 use ndarray::ArrayD;
 pub use nst::{Kernel, Nst};
+pub use outputs::Outputs;
 pub use pkt::Pkt;
 pub use projected::Projected;
 pub use reduction::Reduction;
@@ -90,7 +94,7 @@ pub use report::{Distilled, Part};
 pub use rkd_angle::RkdAngle;
 pub use rkd_distance::RkdDistance;
 pub use schedule::Schedule;
-pub use signals::{Outputs, Signals};
+pub use signals::Signals;
 pub use similarity_preserving::SimilarityPreserving;
 pub use soft_targets::{Divergence, SoftTargets};
 pub use standardized::Standardized;
@@ -132,11 +136,30 @@ pub trait Distiller: Debug + Send + Sync {
         Ok(vec![])
     }
 
+    /// The same for signals of two layers ([`Signals::and`]), first and second. By default the parameters for the first.
+    ///
+    /// # Errors
+    /// Shapes that the loss does not take.
+    fn parameters_between(
+        &self,
+        student: [&[usize]; 2],
+        teacher: [&[usize]; 2],
+        seed: u64,
+    ) -> Result<Vec<(String, ArrayD<f64>)>> {
+        self.parameters(student[0], teacher[0], seed)
+    }
+
     /// The temperature by which the loss softens outputs when this share of the training is over; 1 by default. Several
     /// teachers' probabilities are averaged at it ([`Ensemble`]).
     fn temperature(&self, progress: f64) -> f64 {
         let _ = progress;
         1.0
+    }
+
+    /// Whether a [sample weight](Signals::sample_weights) multiplies its row's loss and does nothing else, so that losses
+    /// against several teachers may be averaged row by row ([`Ensemble::by_entropy`]). By default it does not.
+    fn weighs_samples(&self) -> bool {
+        false
     }
 
     /// The same loss of logits that are [`Standardized`] first, student's and teacher's.
@@ -153,7 +176,7 @@ pub trait Distiller: Debug + Send + Sync {
         false
     }
 
-    /// The loss behind a trainable linear map from the student's channels to the teacher's.
+    /// The loss behind a trainable linear map from the student's channels to the teacher's, one for each layer.
     fn projected(self) -> Projected<Self>
     where
         Self: Sized,
@@ -341,27 +364,3 @@ pub trait Distiller: Debug + Send + Sync {
         Attentions::new(heads).is()
     }
 }
-
-macro_rules! behind {
-    ($($pointer:ident),*) => {$(
-        impl<D: Distiller + ?Sized> Distiller for $pointer<D> {
-            fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
-                (**self).apply(signals)
-            }
-
-            fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
-                (**self).parameters(student, teacher, seed)
-            }
-
-            fn temperature(&self, progress: f64) -> f64 {
-                (**self).temperature(progress)
-            }
-
-            fn compares_channels(&self) -> bool {
-                (**self).compares_channels()
-            }
-        }
-    )*};
-}
-
-behind!(Arc, Box);

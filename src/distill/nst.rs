@@ -103,7 +103,7 @@ impl Distiller for Nst {
     fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
         self.kernel.check()?;
         let [student, teacher] = Maps::of(signals)?;
-        let [s, t] = [&student, &teacher].map(|maps| Units::of(maps.channel_rows()));
+        let [s, t] = [&student, &teacher].map(|maps| Units::of(maps.channel_rows().into_owned()));
         let [x, y] = [(&student, &s), (&teacher, &t)]
             .map(|(maps, units)| units.rows.to_shape(maps.values.dim()).expect("as many elements"));
         let batch = x.dim().0 as f64;
@@ -116,6 +116,6 @@ impl Distiller for Nst {
             gradient.assign(&((push.dot(&x) - pull.dot(&y)) * (2.0 / batch)));
         }
         let gradient = gradient.into_shape_with_order(s.rows.dim()).expect("as many elements");
-        Ok(Loss::new(value, student.channel_rows_to_signal(s.backward(gradient))))
+        signals.fitting(Loss::new(value, student.channel_rows_to_signal(s.backward(gradient))))
     }
 }

@@ -59,7 +59,7 @@ impl Distiller for Pkt {
         // Through a row's sum, and the half of its cosines.
         let means = (&slopes * &student).sum_axis(Axis(1));
         slopes = (slopes - means.insert_axis(Axis(1))) / (sums * 2.0).insert_axis(Axis(1));
-        Ok(samples.loss(share * value, directions.backward(products_backward(&slopes, &directions.rows))))
+        signals.fitting(samples.loss(share * value, directions.backward(products_backward(&slopes, &directions.rows))))
     }
 }
 

@@ -42,13 +42,17 @@ impl<'a> Pointwise<'a> {
         }
     }
 
-    pub(super) fn forward(&self, rows: &Array2<f64>) -> Array2<f64> {
+    pub(super) fn forward(&self, rows: ArrayView2<'_, f64>) -> Array2<f64> {
         rows.dot(&self.weight.t()) + self.bias
     }
 
     /// The gradients for the rows, and for weight and bias.
-    pub(super) fn backward(&self, rows: &Array2<f64>, gradient: &Array2<f64>) -> (Array2<f64>, [ArrayD<f64>; 2]) {
-        let (weight, bias) = (gradient.t().dot(rows), gradient.sum_axis(Axis(0)));
+    pub(super) fn backward(
+        &self,
+        rows: ArrayView2<'_, f64>,
+        gradient: ArrayView2<'_, f64>,
+    ) -> (Array2<f64>, [ArrayD<f64>; 2]) {
+        let (weight, bias) = (gradient.t().dot(&rows), gradient.sum_axis(Axis(0)));
         (gradient.dot(&self.weight), [weight.into_dyn(), bias.into_dyn()])
     }
 }

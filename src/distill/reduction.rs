@@ -7,13 +7,13 @@ use super::Outputs;
 ///
 /// | convention | divisor | the same as |
 /// |---|---|---|
-/// | [`BatchMean`](Reduction::BatchMean), the default | the batch axis | torch `kl_div(reduction="batchmean")`; mdistiller, RepDistiller, torchdistill, modelopt |
+/// | [`BatchMean`](Reduction::BatchMean) | the batch axis | torch `kl_div(reduction="batchmean")`; mdistiller, RepDistiller, torchdistill, modelopt |
 /// | [`RowMean`](Reduction::RowMean) | rows: batch, or batch times sequence | torch `cross_entropy(reduction="mean")` without class weights |
 /// | [`Mean`](Reduction::Mean) | all elements | torch `mse_loss` and `kl_div(reduction="mean")`; DeiT |
 /// | [`Sum`](Reduction::Sum) | 1 | torch `reduction="sum"` |
 /// | [`WeightedMean`](Reduction::WeightedMean) | the sum of the sample weights | a weighted mean of rows |
 ///
-/// Sample weights multiply a row's loss before the division, and change the divisor in `WeightedMean` alone.
+/// Every loss says which is its default: that of its source. Sample weights multiply a row's loss before the division, and change the divisor in `WeightedMean` alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reduction {
@@ -31,6 +31,11 @@ pub enum Reduction {
 }
 
 impl Reduction {
+    /// Whether a sample weight multiplies its row's loss alone.
+    pub(super) fn weighs_samples(self) -> bool {
+        self != Reduction::WeightedMean
+    }
+
     pub(super) fn divisor(self, outputs: &Outputs<'_>) -> f64 {
         let rows = outputs.student.nrows() as f64;
         match self {

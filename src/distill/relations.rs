@@ -1,6 +1,6 @@
 //! How positions relate to one another.
 
-use super::{Compare, Distiller, Loss, Signals, heads::Heads, samples::finite};
+use super::{Compare, Distiller, Loss, Signals, heads::Heads};
 use crate::error::Result;
 
 /// Self-attention relations (MiniLMv2, Wang et al. 2020): positions should relate to one another as they do in the teacher,
@@ -51,6 +51,6 @@ impl Distiller for Relations {
         let (student, teacher) = (signals.student()?, signals.teacher()?);
         let heads = Heads { heads: self.heads, compare: Compare::Distributions, causal: false };
         let (value, [left, right]) = heads.compare([student.clone(), student], [teacher.clone(), teacher])?;
-        finite(Loss::new(value, (left + right).into_dyn()))
+        signals.fitting(Loss::new(value, (left + right).into_dyn()))
     }
 }

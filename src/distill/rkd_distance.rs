@@ -1,10 +1,11 @@
 //! Relational distillation by distances.
 
-use ndarray::{Array2, Zip};
+use ndarray::Array2;
 
 use super::{
     Distiller, Loss, Signals,
-    samples::{Samples, compare, length},
+    distances::Distances,
+    samples::{Samples, compare},
 };
 use crate::error::Result;
 
@@ -49,15 +50,16 @@ impl RkdDistance {
 impl Distiller for RkdDistance {
     fn apply(&self, signals: &Signals<'_>) -> Result<Loss> {
         let samples = Samples::of(signals)?;
-        let [student, teacher] = [&samples.student, &samples.teacher].map(Distances::of);
+        let [student, teacher] = [&samples.student, &samples.teacher].map(Relative::of);
         let share = 1.0 / (samples.len() as f64).powi(2);
         let (value, slopes) = compare(&student.relative, &teacher.relative, |s, t| huber(s - t));
-        Ok(samples.loss(share * value, student.backward(&samples.student, slopes * share)))
+        signals.fitting(samples.loss(share * value, student.backward(slopes * share)))
     }
 }
 
 /// Distances between all samples, divided by their mean.
-struct Distances {
+struct Relative<'a> {
+    distances: Distances<'a>,
     relative: Array2<f64>,
     /// Of those above 0; 1 if there are none.
     mean: f64,
@@ -65,45 +67,27 @@ struct Distances {
     positive: usize,
 }
 
-impl Distances {
-    fn of(rows: &Array2<f64>) -> Distances {
-        let n = rows.nrows();
-        let mut distances = Array2::zeros((n, n));
-        for (i, j) in pairs(n) {
-            let distance = length((&rows.row(i) - &rows.row(j)).view());
-            distances[[i, j]] = distance;
-            distances[[j, i]] = distance;
-        }
-        let positive = distances.iter().filter(|distance| **distance > 0.0).count();
-        let mean = if positive > 0 { distances.sum() / positive as f64 } else { 1.0 };
-        Distances { relative: distances / mean, mean, positive }
+impl<'a> Relative<'a> {
+    fn of(rows: &'a Array2<f64>) -> Relative<'a> {
+        let distances = Distances::of(rows);
+        let positive = distances.between.iter().filter(|distance| **distance > 0.0).count();
+        let mean = if positive > 0 { distances.between.sum() / positive as f64 } else { 1.0 };
+        Relative { relative: &distances.between / mean, distances, mean, positive }
     }
 
     /// With `r = d / μ` and `m` distances above 0, of which `μ` is the mean: a distance's slope is
-    /// `(∂r_ij - Σ ∂r r / m) / μ`, and it moves both its ends apart.
-    fn backward(&self, rows: &Array2<f64>, slopes: Array2<f64>) -> Array2<f64> {
+    /// `(∂r_ij - Σ ∂r r / m) / μ`, and it moves both its ends apart, along their difference divided by the distance.
+    fn backward(&self, mut slopes: Array2<f64>) -> Array2<f64> {
         let through_mean = (&slopes * &self.relative).sum() / self.positive.max(1) as f64;
-        let mut gradient = Array2::zeros(rows.dim());
-        for (i, j) in pairs(rows.nrows()).filter(|pair| self.relative[*pair] > 0.0) {
-            let slope = (slopes[[i, j]] + slopes[[j, i]] - 2.0 * through_mean) / self.mean;
-            let distance = self.relative[[i, j]] * self.mean;
-            let (mut of_i, mut of_j) = gradient.multi_slice_mut((ndarray::s![i, ..], ndarray::s![j, ..]));
-            Zip::from(&mut of_i).and(&mut of_j).and(rows.row(i)).and(rows.row(j)).for_each(|of_i, of_j, x, y| {
-                let part = slope * ((x - y) / distance);
-                *of_i += part;
-                *of_j -= part;
-            });
-        }
-        gradient
+        slopes.zip_mut_with(&self.distances.between, |slope, distance| {
+            *slope = if *distance > 0.0 { (*slope - through_mean) / self.mean / distance } else { 0.0 };
+        });
+        self.distances.pulled(&slopes)
     }
-}
-
-/// All `j < i < n`.
-fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..n).flat_map(|i| (0..i).map(move |j| (i, j)))
 }
 
 /// Huber's loss (1964) with δ = 1, and its slope.
 pub(super) fn huber(x: f64) -> (f64, f64) {
-    if x.abs() <= 1.0 { (x * x / 2.0, x) } else { (x.abs() - 0.5, x.signum()) }
+    let slope = x.clamp(-1.0, 1.0);
+    (slope * (x - slope / 2.0), slope)
 }

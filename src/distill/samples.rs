@@ -1,8 +1,8 @@
 //! A batch as rows, for losses that compare samples with one another.
 
-use ndarray::{Array2, ArrayView1, ArrayViewD, Axis, Zip};
+use ndarray::{Array2, ArrayViewD, Axis, Zip};
 
-use super::{Loss, Signals, units::SMALLEST};
+use super::{Loss, Signals};
 use crate::error::{Error, Result};
 
 /// Student's and teacher's samples, flattened to rows: of one number, of any two widths.
@@ -56,19 +56,13 @@ pub(super) fn rows(what: &'static str, array: ArrayViewD<'_, f64>) -> Result<Arr
     }
     let batch = array.len_of(Axis(0));
     let shape = (batch, array.len() / batch);
-    Ok(Array2::from_shape_vec(shape, array.iter().copied().collect()).expect("as many elements"))
+    Ok(array.to_shape(shape).expect("as many elements").as_standard_layout().into_owned())
 }
 
 /// The reciprocal of a power of two near the largest number. It is bounded, so that a gradient for tiny rows is finite.
 fn per_unit(rows: &Array2<f64>) -> f64 {
     let largest = rows.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
     (-largest.log2().floor().clamp(-500.0, 1000.0)).exp2()
-}
-
-/// The Euclidean length, in units of [`Samples`]; 0 if the row counts as zero.
-pub(super) fn length(row: ArrayView1<'_, f64>) -> f64 {
-    let length = row.dot(&row).sqrt();
-    if length <= SMALLEST { 0.0 } else { length }
 }
 
 /// The products of all pairs of rows.
@@ -94,16 +88,4 @@ pub(super) fn compare(
         slope
     });
     (value, slopes)
-}
-
-/// A loss that did not overflow.
-///
-/// # Errors
-/// [`Error::NotFinite`].
-pub(super) fn finite(loss: Loss) -> Result<Loss> {
-    let gradients = loss.gradient.iter().chain(loss.second.iter().flatten());
-    match std::iter::once(&loss.value).chain(gradients).find(|value| !value.is_finite()) {
-        Some(value) => Err(Error::NotFinite { what: "the loss of signals so large", index: 0, value: *value }),
-        None => Ok(loss),
-    }
 }

@@ -1,9 +1,10 @@
 //! What a loss is given.
 
-use ndarray::{Array2, ArrayBase, ArrayD, ArrayView1, ArrayViewD, CowArray, Data, Dimension, IxDyn};
+use ndarray::{ArrayBase, ArrayD, ArrayView1, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
 use super::{
-    Loss, Reduction,
+    Distiller, Loss, Outputs,
+    outputs::as_rows,
     settings::{not_negative, share},
 };
 use crate::{
@@ -158,7 +159,8 @@ impl<'a> Signals<'a> {
     ///
     /// # Errors
     /// As [`alike`](Signals::alike); [`Error::Rank`] without a batch axis, [`Error::Shape`] for other than one label or
-    /// weight a row, or one weight a class, [`Error::Label`], [`Error::Setting`] for a weight that is negative or not finite.
+    /// weight a row, or one weight a class, [`Error::Label`], [`Error::Setting`] for a weight that is negative, and for weights
+    /// whose sum is not finite.
     pub fn outputs(&self) -> Result<Outputs<'_>> {
         let [student, teacher] = self.alike()?;
         let shape = student.shape().to_vec();
@@ -173,11 +175,14 @@ impl<'a> Signals<'a> {
                 return Err(Error::Label { label: labels[index], index, classes });
             }
         }
-        let weights = [("sample_weights", rows, self.sample_weights), ("class_weights", classes, self.class_weights)];
-        for (what, len, weights) in weights {
+        let of_samples = ["sample_weights", "the sum of sample_weights"];
+        let of_classes = ["class_weights", "the sum of class_weights"];
+        let weights = [(of_samples, rows, self.sample_weights), (of_classes, classes, self.class_weights)];
+        for ([what, sum], len, weights) in weights {
             let Some(weights) = weights else { continue };
             expect_len(what, len, weights.len())?;
             weights.iter().try_for_each(|weight| not_negative(what, *weight))?;
+            not_negative(sum, weights.iter().sum())?;
         }
         let (labels, sample_weights, class_weights) = (self.labels, self.sample_weights, self.class_weights);
         Ok(Outputs { student, teacher, labels, sample_weights, class_weights, batch, shape })
@@ -215,6 +220,17 @@ impl<'a> Signals<'a> {
             sound("a parameter of the loss", parameter.view())?;
         }
         Ok([first, others])
+    }
+
+    /// The [initial values](Distiller::parameters) of a loss's parameters, for signals of these shapes.
+    pub(super) fn initial(&self, loss: &dyn Distiller, seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {
+        let (student, teacher) = (self.student()?, self.teacher()?);
+        if self.second.is_none() {
+            return loss.parameters(student.shape(), teacher.shape(), seed);
+        }
+        let [second, of_teacher] = self.second()?;
+        let (student, teacher) = ([student.shape(), second.shape()], [teacher.shape(), of_teacher.shape()]);
+        loss.parameters_between(student, teacher, seed)
     }
 
     /// All of the loss's own parameters.
@@ -265,6 +281,16 @@ impl<'a> Signals<'a> {
         self.instead(self.student.view(), self.teacher.view())
     }
 
+    /// The second arrays, if there are any.
+    pub(super) fn has_second(&self) -> bool {
+        self.second.is_some()
+    }
+
+    /// The same signals, but for the second arrays.
+    pub(super) fn with_second(self, second: [CowArray<'a, f64, IxDyn>; 2]) -> Signals<'a> {
+        Signals { second: Some(second), ..self }
+    }
+
     /// The same signals, but for the first two arrays.
     pub(super) fn instead<'b>(
         &'b self,
@@ -276,80 +302,10 @@ impl<'a> Signals<'a> {
     }
 }
 
-/// Logits as rows: what [`Signals::outputs`] checked.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Outputs<'a> {
-    /// The student's, (rows, classes).
-    pub student: Array2<f64>,
-    /// The teacher's, (rows, classes).
-    pub teacher: Array2<f64>,
-    /// The class of each row.
-    pub labels: Option<&'a [usize]>,
-    /// The factor of each row's loss.
-    pub sample_weights: Option<&'a [f64]>,
-    /// The factor of each class's share of the loss.
-    pub class_weights: Option<&'a [f64]>,
-    /// The length of the batch axis.
-    pub batch: usize,
-    /// The shape of the logits as given.
-    pub shape: Vec<usize>,
-}
-
-impl Outputs<'_> {
-    /// The class of each row.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if there are none.
-    pub fn labels(&self) -> Result<&[usize]> {
-        self.labels.ok_or_else(|| Error::Conflict {
-            what: "the loss reads labels, but the signals have none".into(),
-            remedy: "add them with Signals::labels",
-        })
-    }
-
-    /// The factor of a class.
-    pub fn class_weight(&self, class: usize) -> f64 {
-        self.class_weights.map_or(1.0, |weights| weights[class])
-    }
-
-    /// Sums losses row by row: `of_row(row, student, teacher, gradient)` returns a row's loss and sets its gradient for the
-    /// student's logits. Both are weighted by sample and reduced.
-    pub fn reduce(
-        &self,
-        reduction: Reduction,
-        mut of_row: impl FnMut(usize, &[f64], &[f64], &mut [f64]) -> f64,
-    ) -> Loss {
-        let (rows, classes) = self.student.dim();
-        let mut gradient = vec![0.0; rows * classes];
-        let share = 1.0 / reduction.divisor(self);
-        let mut value = 0.0;
-        for (row, slopes) in gradient.chunks_mut(classes).enumerate() {
-            let weight = share * self.sample_weights.map_or(1.0, |weights| weights[row]);
-            let [student, teacher] =
-                [&self.student, &self.teacher].map(|logits| &slice(logits)[row * classes..][..classes]);
-            value += weight * of_row(row, student, teacher, slopes);
-            slopes.iter_mut().for_each(|slope| *slope *= weight);
-        }
-        let gradient = ArrayD::from_shape_vec(self.shape.clone(), gradient).expect("as many elements");
-        Loss::new(value, gradient)
-    }
-}
-
 /// That a loss was given other parameters than it made.
 pub(super) fn wrong_number(needed: usize, found: usize) -> Error {
     let what = format!("the loss has {needed} parameters of its own, or gradients for them, but {found} were given");
     Error::Conflict { what, remedy: "give those that Distiller::parameters makes" }
-}
-
-fn slice(rows: &Array2<f64>) -> &[f64] {
-    rows.as_slice().expect("made row-major")
-}
-
-/// The last axis, of `classes`, as rows.
-pub(super) fn as_rows(array: ArrayViewD<'_, f64>, classes: usize) -> Array2<f64> {
-    let rows = array.len() / classes;
-    Array2::from_shape_vec((rows, classes), array.iter().copied().collect()).expect("as many elements")
 }
 
 pub(super) fn expect_len(what: &'static str, expected: usize, found: usize) -> Result<()> {

@@ -48,6 +48,6 @@ impl Distiller for SimilarityPreserving {
         let [student, teacher] = [&samples.student, &samples.teacher].map(|rows| Units::of(products(rows)));
         let share = 1.0 / (samples.len() as f64).powi(2);
         let (value, slopes) = compare(&student.rows, &teacher.rows, |s, t| ((s - t) * (s - t), 2.0 * share * (s - t)));
-        Ok(samples.loss(share * value, products_backward(&student.backward(slopes), &samples.student)))
+        signals.fitting(samples.loss(share * value, products_backward(&student.backward(slopes), &samples.student)))
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Distiller, Loss, Reduction, Schedule, Signals,
     settings::{positive, share},
-    softmax::{log_softmax, log_sum_exp, softmax_backward},
+    softmax::{Softmax, divergence, log_sum_exp, softmax_backward},
 };
 use crate::error::Result;
 
@@ -21,7 +21,10 @@ use crate::error::Result;
 /// | `without_t2`: leaves the factor T² out | with it | |
 /// | `reduction` | [`Reduction::BatchMean`] | |
 ///
-/// Reads sample and class weights; a class's weight multiplies its term of the sum.
+/// Reads sample and class weights. A class's weight w multiplies its term of the sum, which is then
+/// `w (p_t log(p_t / p_s) + p_s - p_t)`: what is added to the terms comes to 0 over all classes, and makes each of them at
+/// least 0, so that whatever the weights the loss is least, 0, where the student is as the teacher. `Reverse` likewise; the
+/// terms of Jensen and Shannon are so already.
 ///
 /// ```
 /// use ndarray::array;
@@ -97,41 +100,44 @@ impl Distiller for SoftTargets {
         let outputs = signals.outputs()?;
         let temperature = self.temperature.at(signals.at());
         let factor = if self.t2 { temperature * temperature } else { 1.0 };
-        let loss = outputs.reduce(self.reduction, |_, student, teacher, gradient| {
-            let [s, t] = [student, teacher].map(|logits| log_softmax(logits, temperature));
-            let [p, q] = [&s, &t].map(|logs| logs.iter().map(|log| log.exp()).collect::<Vec<f64>>());
+        let [student, teacher] =
+            [&outputs.student, &outputs.teacher].map(|logits| Softmax::of_rows(logits, temperature));
+        let loss = outputs.reduce(self.reduction, |row, _, _, gradient| {
+            let ([p, s], [q, t]) = (student.row(row), teacher.row(row));
             let weight = |class: usize| outputs.class_weight(class);
+            let sum = |part: &dyn Fn(usize) -> f64| (0..p.len()).map(|class| weight(class) * part(class)).sum::<f64>();
             // The gradient for p_s first, of which softmax_backward takes what does not change the sum out again.
             match self.divergence {
                 Divergence::Forward => {
-                    let sum: f64 = q.iter().enumerate().map(|(class, q)| weight(class) * q).sum();
+                    let surplus = sum(&|class| p[class] - q[class]);
                     for (class, gradient) in gradient.iter_mut().enumerate() {
-                        *gradient = (p[class] * sum - weight(class) * q[class]) / temperature;
+                        *gradient = (weight(class) * (p[class] - q[class]) - p[class] * surplus) / temperature;
                     }
-                    s.iter().zip(&t).enumerate().map(|(class, (s, t))| weight(class) * q[class] * (t - s)).sum()
+                    sum(&|class| divergence([q[class], t[class]], [p[class], s[class]]))
                 }
                 Divergence::Reverse => {
-                    softmax_backward(&p, |class| weight(class) * (s[class] - t[class] + 1.0), temperature, gradient);
-                    s.iter().zip(&t).enumerate().map(|(class, (s, t))| weight(class) * p[class] * (s - t)).sum()
+                    softmax_backward(p, |class| weight(class) * (s[class] - t[class]), temperature, gradient);
+                    sum(&|class| divergence([p[class], s[class]], [q[class], t[class]]))
                 }
                 Divergence::JensenShannon { beta } => {
                     let log_m = |(s, t): (&f64, &f64)| log_sum_exp([(1.0 - beta).ln() + s, beta.ln() + t].into_iter());
-                    let m: Vec<f64> = s.iter().zip(&t).map(log_m).collect();
+                    let m: Vec<f64> = s.iter().zip(t).map(log_m).collect();
                     let slope = |class: usize| weight(class) * (1.0 - beta) * (s[class] - m[class]);
-                    softmax_backward(&p, slope, temperature, gradient);
-                    let classes = s.iter().zip(&t).zip(&m).enumerate();
-                    classes
-                        .map(|(class, ((s, t), m))| {
-                            weight(class) * (beta * q[class] * (t - m) + (1.0 - beta) * p[class] * (s - m))
-                        })
-                        .sum()
+                    softmax_backward(p, slope, temperature, gradient);
+                    sum(&|class| {
+                        beta * q[class] * (t[class] - m[class]) + (1.0 - beta) * p[class] * (s[class] - m[class])
+                    })
                 }
             }
         });
-        Ok(loss.scaled(factor))
+        signals.fitting(loss.scaled(factor))
     }
 
     fn temperature(&self, progress: f64) -> f64 {
         self.temperature.at(progress)
+    }
+
+    fn weighs_samples(&self) -> bool {
+        self.reduction.weighs_samples()
     }
 }

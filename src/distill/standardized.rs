@@ -74,8 +74,21 @@ impl<D: Distiller> Distiller for Standardized<D> {
         self.distiller.parameters(student, teacher, seed)
     }
 
+    fn parameters_between(
+        &self,
+        student: [&[usize]; 2],
+        teacher: [&[usize]; 2],
+        seed: u64,
+    ) -> Result<Vec<(String, ArrayD<f64>)>> {
+        self.distiller.parameters_between(student, teacher, seed)
+    }
+
     fn temperature(&self, progress: f64) -> f64 {
         self.distiller.temperature(progress)
+    }
+
+    fn weighs_samples(&self) -> bool {
+        self.distiller.weighs_samples()
     }
 }
 

@@ -1,9 +1,15 @@
 //! Vectors divided by their lengths, and the way back.
 
-use ndarray::{Array2, Zip};
+use ndarray::{Array, Array2, Dimension, Zip, aview1};
 
 /// What is smaller everywhere counts as zero: its direction says nothing, and its inverse would overflow.
 pub(super) const SMALLEST: f64 = 1e-150;
+
+/// The sum of the squares of all elements.
+pub(super) fn sum_of_squares<D: Dimension>(array: &Array<f64, D>) -> f64 {
+    let numbers = aview1(array.as_slice_memory_order().expect("owned arrays are contiguous"));
+    numbers.dot(&numbers)
+}
 
 /// Rows of length 1, but for those that were zero, which stay so: their gradient is zero too.
 #[derive(Debug)]

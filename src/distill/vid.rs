@@ -102,14 +102,14 @@ impl Distiller for Vid {
 
         let layers: Vec<Pointwise<'_>> = regressor.chunks_exact(2).map(Pointwise::new).collect();
         let mut inputs = vec![student.rows()]; // of each layer
-        let mut mean = layers[0].forward(&inputs[0]);
+        let mut mean = layers[0].forward(inputs[0].view());
         for layer in &layers[1..] {
             let hidden = mean.mapv_into(|x| x.max(0.0));
-            mean = layer.forward(&hidden);
-            inputs.push(hidden);
+            mean = layer.forward(hidden.view());
+            inputs.push(hidden.into());
         }
 
-        let mut gradient = mean - teacher.rows();
+        let mut gradient = mean - &teacher.rows();
         let count = gradient.len() as f64;
         let (mut value, mut to_raw) = (0.0, ArrayD::zeros(raw.raw_dim()));
         for ((mut differences, raw), to_raw) in gradient.columns_mut().into_iter().zip(raw).zip(&mut to_raw) {
@@ -122,14 +122,14 @@ impl Distiller for Vid {
 
         let mut parameters = vec![to_raw];
         for (index, layer) in layers.iter().enumerate().rev() {
-            let (to_inputs, own) = layer.backward(&inputs[index], &gradient);
+            let (to_inputs, own) = layer.backward(inputs[index].view(), gradient.view());
             parameters.splice(0..0, own);
             gradient = to_inputs;
             if index > 0 {
                 Zip::from(&mut gradient).and(&inputs[index]).for_each(|g, x| *g = if *x > 0.0 { *g } else { 0.0 });
             }
         }
-        Ok(Loss::new(value, student.rows_to_signal(gradient)).with_parameters(parameters))
+        signals.fitting(Loss::new(value, student.rows_to_signal(gradient)).with_parameters(parameters))
     }
 
     fn parameters(&self, student: &[usize], teacher: &[usize], seed: u64) -> Result<Vec<(String, ArrayD<f64>)>> {

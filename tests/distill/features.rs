@@ -112,9 +112,82 @@ fn both_gradients_of_fsp_are_those_of_finite_differences() {
             check(&Fsp::new(), &Given { second: Some([s2, t2]), ..Given::new(s1, t1) });
         }
     }
-    let loss = Fsp::new().projected();
-    let second = Some([random(&[2, 3, 2, 2], 1), random(&[2, 3, 4, 4], 2)]);
-    check(&loss, &Given { second, ..given(&loss, random(&[2, 1, 3, 3], 3), random(&[2, 2, 4, 4], 4)) });
+}
+
+/// Both layers' arrays, and the loss's initial parameters with them.
+fn between(distiller: &dyn Distiller, [s1, s2, t1, t2]: [&[usize]; 4]) -> Given {
+    let parameters = distiller.parameters_between([s1, s2], [t1, t2], 7).unwrap();
+    let second = Some([random(s2, 1), random(t2, 2)]);
+    let parameters = parameters.into_iter().map(|(_, array)| array).collect();
+    Given { second, parameters, ..Given::new(random(s1, 3), random(t1, 4)) }
+}
+
+#[test]
+fn both_layers_are_projected_each_by_a_map_of_its_own() {
+    let images: [&[usize]; 4] = [&[2, 1, 3, 3], &[2, 4, 2, 2], &[2, 2, 4, 4], &[2, 3, 4, 4]];
+    let first_alone: [&[usize]; 4] = [&[2, 3], &[2, 4], &[2, 5], &[2, 4]];
+    let second_alone: [&[usize]; 4] = [&[2, 3, 3], &[2, 3, 4], &[2, 3, 3], &[2, 3, 2]];
+    let neither: [&[usize]; 4] = [&[2, 3], &[2, 4], &[2, 3], &[2, 4]];
+    for (shapes, maps) in [(images, 2), (first_alone, 1), (second_alone, 1), (neither, 0)] {
+        let (always, needed) = (Fsp::new().projected(), Fsp::new().projected().where_needed());
+        for (loss, maps) in [(&always, 2), (&needed, maps)] {
+            let given = between(loss, shapes);
+            assert_eq!(given.parameters.len(), 2 * maps, "{shapes:?}");
+            check(loss, &given);
+        }
+        // Projected by hand, and then compared; and as a term of a mix, beside one that reads the first layer alone.
+        let given = between(&always, shapes);
+        let by_hand = |signal: &ArrayD<f64>, map: usize| {
+            let (own, axis) = (&given.parameters[2 * map..], if signal.ndim() == 3 { 2 } else { 1 });
+            let mut signal = signal.clone();
+            signal.swap_axes(axis, signal.ndim() - 1);
+            let mut shape = signal.shape().to_vec();
+            let rows = signal.to_shape((signal.len() / shape[shape.len() - 1], shape[shape.len() - 1])).unwrap();
+            let weight = own[0].view().into_dimensionality::<ndarray::Ix2>().unwrap();
+            *shape.last_mut().unwrap() = weight.nrows();
+            let mut projected = (rows.dot(&weight.t()) + &own[1]).into_shape_clone(shape).unwrap().into_dyn();
+            projected.swap_axes(axis, signal.ndim() - 1);
+            projected
+        };
+        let [student, teacher] = given.second.clone().unwrap();
+        let (first, second) = (by_hand(&given.student, 0), by_hand(&student, 1));
+        let expected = Fsp::new().apply(&Signals::new(&first, &given.teacher).and(&second, &teacher)).unwrap();
+        near(always.apply(&given.signals()).unwrap().value, expected.value, &shapes);
+        let mix = Distiller::mix().term(0.5, Fsp::new()).term(2.0, Cosine::new());
+        check(&mix, &between(&mix, shapes));
+    }
+    let attentions = Distiller::attentions(2).projected(); // of queries and keys
+    let shapes: [&[usize]; 4] = [&[1, 2, 3], &[1, 4, 3], &[1, 2, 4], &[1, 4, 4]];
+    check(&attentions, &between(&attentions, shapes));
+    // A loss that reads the first layer alone, though there is a second.
+    let cosine = Cosine::new().projected();
+    check(&cosine, &between(&cosine, images));
+    let names = |own: Vec<(String, ArrayD<f64>)>| own.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let mix = Distiller::mix().term(1.0, Cosine::new()).term(1.0, Fsp::new());
+    let own = mix.parameters_between([&[2, 3], &[2, 4]], [&[2, 5], &[2, 6]], 0).unwrap();
+    // As terms at two layers cosine sees the first alone, but has a map for each that differs.
+    let maps = ["0.projection", "0.second_projection", "1.projection", "1.second_projection"];
+    let expected: Vec<String> =
+        maps.iter().flat_map(|map| ["weight", "bias"].map(|kind| format!("{map}.{kind}"))).collect();
+    assert_eq!(names(own), expected);
+}
+
+#[test]
+fn a_mix_projects_each_of_its_terms_that_needs_it() {
+    let (student, teacher) = (random(&[3, 4], 1), random(&[3, 2], 2));
+    let mix = Distiller::mix().term(0.5, Cosine::new()).term(2.0, Nst::new()).term(1.0, Hint::new());
+    let given = given(&mix, student.clone(), teacher.clone());
+    assert_eq!(given.parameters.len(), 4);
+    check(&mix, &given);
+    let signals = |own: std::ops::Range<usize>| Signals::new(&student, &teacher).parameters(&given.parameters[own]);
+    let parts = [
+        0.5 * Cosine::new().projected().apply(&signals(0..2)).unwrap().value,
+        2.0 * Nst::new().apply(&signals(0..0)).unwrap().value,
+        Hint::new().apply(&signals(2..4)).unwrap().value,
+    ];
+    near(mix.apply(&given.signals()).unwrap().value, parts.iter().sum(), &mix);
+    // Where widths agree none is needed.
+    assert!(Distiller::mix().term(1.0, Cosine::new()).parameters(&[3, 4], &[3, 4], 0).unwrap().is_empty());
 }
 
 #[test]

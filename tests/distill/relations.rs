@@ -50,6 +50,16 @@ fn near(found: f64, expected: f64, what: &dyn std::fmt::Debug) {
     assert!((found - expected).abs() <= 1e-12 * (1.0 + expected.abs()), "{what:?}: {found}, by loops {expected}");
 }
 
+/// Seven samples, three of which are about so far from another.
+fn crowd(gap: f64, seed: u64) -> ArrayD<f64> {
+    let (mut samples, moves) = (random(&[7, 3], seed), random(&[7, 3], seed + 100) * gap);
+    for near in [2, 3, 5] {
+        let moved = &samples.index_axis(Axis(0), 0) + &moves.index_axis(Axis(0), near);
+        samples.row_mut_of(near).assign(&moved);
+    }
+    samples
+}
+
 /// Queries (batch, len, ..) and keys (batch, seen, ..), 6 features for the student and 12 for the teacher.
 fn transformers(batch: usize, len: usize, seen: usize, seed: u64) -> Given {
     let of = |len, features, seed| random(&[batch, len, features], seed);

@@ -7,6 +7,7 @@ use tersor::{
 };
 
 use super::{Scaled, every_distiller};
+use crate::{common::normal, differences::Given};
 
 /// The setting and value that an error names.
 #[track_caller]
@@ -237,4 +238,97 @@ fn signals_of_two_layers_want_a_loss_that_reads_both() {
     assert!(matches!(&found, Err(Error::Conflict { what, .. }) if what.contains("two layers")), "{found:?}");
     let mix = Distiller::mix().term(1.0, Distiller::logits()).term(1.0, Distiller::fsp());
     assert!(Ensemble::new(Average::Logits).apply(&mix, &signals, &[logits.view()]).is_ok()); // as a whole it does
+}
+
+/// Every built-in loss, with signals that it takes.
+fn every_loss() -> Vec<(Box<dyn Distiller>, Given)> {
+    let array = |shape: &[usize], seed| normal(1, shape.iter().product(), seed).mapv(f64::from).into_shape_clone(shape);
+    let array = |shape: &[usize], seed| array(shape, seed).unwrap();
+    let logits = || Given { labels: Some(vec![0, 1]), ..Given::new(array(&[2, 3], 1), array(&[2, 3], 2)) };
+    let sequences = || Given::new(array(&[2, 3, 4], 3), array(&[2, 3, 4], 4));
+    let layers = || Given { second: Some([array(&[2, 3, 4], 5), array(&[2, 3, 4], 6)]), ..sequences() };
+    let mut all = vec![];
+    for distiller in every_distiller() {
+        all.push((distiller, logits()));
+    }
+    let features: Vec<Box<dyn Distiller>> = vec![
+        Box::new(Distiller::hint()),
+        Box::new(Distiller::hint().without_regressor()),
+        Box::new(Distiller::attention()),
+        Box::new(Distiller::nst()),
+        Box::new(Distiller::channel_wise(2.0)),
+        Box::new(Distiller::vid()),
+        Box::new(Distiller::cosine()),
+        Box::new(Distiller::rkd_distance()),
+        Box::new(Distiller::rkd_angle()),
+        Box::new(Distiller::similarity_preserving()),
+        Box::new(Distiller::correlation_congruence()),
+        Box::new(Distiller::pkt()),
+        Box::new(Distiller::relations(2)),
+    ];
+    all.extend(features.into_iter().map(|distiller| (distiller, sequences())));
+    all.push((Box::new(Distiller::fsp()), layers()));
+    all.push((Box::new(Distiller::attentions(2)), layers()));
+    for (distiller, given) in &mut all {
+        let own = distiller.parameters(given.student.shape(), given.teacher.shape(), 0).unwrap();
+        given.parameters = own.into_iter().map(|(_, array)| array).collect();
+    }
+    all
+}
+
+#[test]
+fn no_loss_takes_more_parameters_than_it_has() {
+    for (distiller, mut given) in every_loss() {
+        distiller.apply(&given.signals()).unwrap_or_else(|error| panic!("{distiller:?}: {error}"));
+        given.parameters.push(ArrayD::zeros(vec![3]));
+        let found = distiller.apply(&given.signals());
+        assert!(matches!(found, Err(Error::Conflict { .. })), "{distiller:?}: {found:?}");
+    }
+}
+
+#[test]
+fn no_loss_is_told_that_is_not_finite() {
+    for (distiller, given) in every_loss() {
+        for scale in [1e154, 1e200, 1e300] {
+            let [student, teacher] = [&given.student * scale, &given.teacher * -scale];
+            let second = given.second.clone().map(|second| second.map(|array| array * scale));
+            match distiller.apply(&Given { student, teacher, second, ..given.clone() }.signals()) {
+                Ok(loss) => {
+                    let gradients = [&loss.gradient].into_iter().chain(&loss.second).chain(&loss.parameters);
+                    let finite = loss.value.is_finite() && gradients.flatten().all(|slope| slope.is_finite());
+                    assert!(finite, "{distiller:?}, {scale:e}: {loss:?}");
+                }
+                Err(error) => assert!(matches!(error, Error::NotFinite { .. }), "{distiller:?}, {scale:e}: {error}"),
+            }
+        }
+    }
+    let logits = array![[1.0, 2.0]];
+    let found = Distiller::soft_targets(1e155).apply(&Signals::new(&logits, &logits)); // whose square is inf
+    assert!(matches!(found, Err(Error::NotFinite { .. })), "{found:?}");
+}
+
+#[test]
+fn weights_whose_sum_overflows_are_errors() {
+    let logits = array![[1.0, 2.0], [0.0, 3.0]];
+    let huge = [1e308; 2];
+    let signals = || Signals::new(&logits, &logits);
+    for reduction in super::REDUCTIONS {
+        for signals in [signals().sample_weights(&huge), signals().class_weights(&huge)] {
+            let found = Distiller::logits().reduction(reduction).apply(&signals);
+            assert!(matches!(found, Err(Error::Setting { value: f64::INFINITY, .. })), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn errors_speak_of_what_was_given() {
+    let wide = Given::new(ArrayD::ones(vec![2, 8]), ArrayD::ones(vec![2, 64]));
+    let error = Distiller::attention().apply(&wide.signals()).unwrap_err().to_string();
+    assert_eq!(error, "the teacher's signal has shape [2, 64], but shape [2, 8] is needed");
+    let spoiled = array![[0.0, f64::NAN]];
+    let error = Distiller::logits().apply(&Signals::new(&spoiled, &spoiled)).unwrap_err().to_string();
+    assert!(error.starts_with("the student's signal has NaN at position 1;"), "{error}");
+    let large = array![[1e200, 0.0]];
+    let error = Distiller::logits().apply(&Signals::new(&large, &-&large)).unwrap_err().to_string();
+    assert!(error.starts_with("the loss has inf at position 0;"), "{error}");
 }

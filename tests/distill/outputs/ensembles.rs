@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayD, Axis, arr0, array};
 use proptest::{collection::vec, prelude::*};
 use tersor::{
-    Distiller, Result, Signals,
+    Distiller, Error, Result, Signals,
     distill::{Average, Ensemble, Loss, Reduction},
 };
 
@@ -128,6 +128,32 @@ fn the_surer_teacher_counts_more_row_by_row() {
     let pair = [array![[100.0, 0.0, 0.0]], array![[0.0, 0.0, 0.0]]];
     let combined = Ensemble::new(Average::Logits).by_entropy().combine(&pair, 1.0).unwrap();
     assert_close(combined[[0, 0]], 100.0 * 3.0 / 4.0, 1e-14);
+}
+
+#[test]
+fn losses_that_do_not_weigh_rows_cannot_be_averaged_row_by_row() {
+    let (student, [teacher, ..]) = (student(), teachers());
+    let signals = Signals::new(&student, &teacher).labels(&[0, 1, 2]);
+    let by_entropy = Ensemble::new(Average::Losses).by_entropy();
+    let mut all = super::every_distiller();
+    all.push(Box::new(Distiller::rkd_distance()));
+    all.push(Box::new(Distiller::hint().without_regressor()));
+    all.push(Box::new(Distiller::soft_targets(2.0).reduction(Reduction::WeightedMean)));
+    let mut refused = 0;
+    for distiller in all {
+        // The same teacher twice is that teacher.
+        let twice = by_entropy.apply(&*distiller, &signals, &[teacher.view(), teacher.view()]);
+        match twice {
+            Ok(loss) => assert_same(&loss, &distiller.apply(&signals).unwrap(), 1e-12),
+            Err(error) => {
+                assert!(matches!(error, Error::Conflict { .. }), "{error}");
+                refused += 1;
+            }
+        }
+        assert!(by_entropy.apply(&*distiller, &signals, &[teacher.view()]).is_ok(), "{distiller:?}");
+    }
+    // Those three, two of correlations over samples, and three with a loss that says nothing of weights.
+    assert_eq!(refused, 7);
 }
 
 #[test]

@@ -112,10 +112,15 @@ proptest! {
                 class_weights: given.class_weights.clone(),
                 ..Given::new(pick(&given.student), pick(&given.teacher))
             };
-            let part = |alpha: f64, beta: f64| {
+            let part = |one: &Given, alpha: f64, beta: f64| {
                 let dkd = Distiller::dkd().alpha(alpha).beta(beta).temperature(temperature);
                 dkd.apply(&one.signals()).unwrap()
             };
+            // The others have one weight, the label another.
+            let weights = one.class_weights.as_ref().unwrap();
+            let alike = (0..classes).map(|class| weights[if class == *label { class } else { (label + 1) % classes }]);
+            let one = Given { class_weights: Some(alike.collect()), ..one.clone() };
+            let part = |alpha: f64, beta: f64| part(&one, alpha, beta);
             let (tckd, nckd) = (part(1.0, 0.0), part(0.0, 1.0));
             let other = 1.0 - of_label(&one, temperature);
             let soft = Distiller::soft_targets(temperature).apply(&one.signals()).unwrap();
@@ -137,6 +142,23 @@ proptest! {
             prop_assert!(loss.value >= -1e-13 * scale, "{distiller:?}: {loss:?}");
         }
     }
+}
+
+#[test]
+fn parts_of_dkd_under_class_weights_add_up_to_soft_targets_but_for_the_second_order() {
+    let (student, teacher) = ([0.3, -1.0, 2.0, 0.5], [1.0, 0.2, -0.4, 0.9]);
+    let (weights, label) = ([2.0, 0.5, 3.0, 1.0], 2);
+    let [z_s, z_t] = [student, teacher].map(|z| ArrayD::from_shape_vec(vec![1, 4], z.to_vec()).unwrap());
+    let signals = Signals::new(&z_s, &z_t).labels(&[2]).class_weights(&weights);
+    let part =
+        |alpha: f64, beta: f64| Distiller::dkd().alpha(alpha).beta(beta).temperature(1.0).apply(&signals).unwrap();
+    let [s, t] = [student, teacher].map(|z| z.map(|x: f64| x.exp() / z.map(f64::exp).iter().sum::<f64>()));
+    let others = [0, 1, 3].map(|class| weights[class] * (t[class] / (1.0 - t[label]) - s[class] / (1.0 - s[label])));
+    let second_order = others.iter().sum::<f64>() * (t[label] - s[label]);
+    let both = part(1.0, 0.0).value + (1.0 - t[label]) * part(0.0, 1.0).value;
+    assert!(second_order.abs() > 1e-3);
+    let soft = Distiller::soft_targets(1.0).apply(&signals).unwrap().value;
+    assert!((both - soft - second_order).abs() < 1e-14, "{both}, {soft}, {second_order}");
 }
 
 #[test]

@@ -130,6 +130,60 @@ fn weights_that_are_all_zero_give_nothing() {
     }
 }
 
+/// Whatever the weights of classes, a loss is at least 0, and nothing moves a student that is as the teacher.
+#[test]
+fn class_weights_leave_the_optimum_where_it_is() {
+    let teacher = normal(3, 5, 1).mapv(f64::from).into_dyn();
+    let distances = |reduction| {
+        let mut all = reduced(reduction);
+        all.retain(|distiller| !format!("{distiller:?}").starts_with("HardLabels"));
+        all.push(Box::new(Distiller::dkd().alpha(1.0).beta(0.0)));
+        all.push(Box::new(Distiller::dkd().alpha(0.0).beta(1.0)));
+        all
+    };
+    for class_weights in [[5.0, 1.0, 1.0, 1.0, 1.0], [0.0, 3.0, 0.5, 100.0, 1.0], [1.0; 5]] {
+        let same = Given {
+            labels: Some(vec![0, 3, 4]),
+            class_weights: Some(class_weights.to_vec()),
+            ..Given::new(teacher.clone(), teacher.clone())
+        };
+        for distiller in distances(Reduction::BatchMean) {
+            let loss = distiller.apply(&same.signals()).unwrap();
+            assert!(loss.value.abs() < 1e-14, "{distiller:?}: {}", loss.value);
+            assert!(loss.gradient.iter().all(|slope| slope.abs() < 1e-13), "{distiller:?}: {}", loss.gradient);
+            for seed in 2..40 {
+                let student = normal(3, 5, seed).mapv(|x| f64::from(x) * 3.0).into_dyn();
+                let loss = distiller.apply(&Given { student, ..same.clone() }.signals()).unwrap();
+                assert!(loss.value >= -1e-12, "{distiller:?}, {class_weights:?}: {}", loss.value);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reduction_is_said_to_weigh_samples_where_two_halves_of_each_are_the_whole() {
+    let mut all: Vec<Box<dyn Distiller>> = REDUCTIONS.into_iter().flat_map(reduced).collect();
+    all.push(Box::new(Distiller::dist()));
+    all.push(Box::new(Distiller::dist().gamma(0.0)));
+    all.push(Box::new(Distiller::mix().term(1.0, Distiller::logits()).term(1.0, Distiller::rkd_distance())));
+    all.push(Box::new(Distiller::mix().term(1.0, Distiller::logits())));
+    all.push(Box::new(Distiller::logits().standardized()));
+    all.push(Box::new(Distiller::rkd_angle()));
+    all.push(Box::new(Distiller::cosine().projected().where_needed()));
+    let whole = rows(5);
+    for distiller in all {
+        let [some, others] = [[0.25, 0.5, 1.0], [0.75, 0.5, 0.0]].map(|weights| {
+            let given = Given { sample_weights: Some(weights.to_vec()), ..whole.clone() };
+            distiller.apply(&given.signals()).unwrap()
+        });
+        let (sum, loss) = (some.value + others.value, distiller.apply(&whole.signals()).unwrap());
+        if loss.value == 0.0 {
+            continue; // Jensen's and Shannon's at the ends
+        }
+        assert_eq!((sum - loss.value).abs() < 1e-12, distiller.weighs_samples(), "{distiller:?}: {sum}, {loss:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -9,7 +9,7 @@ use tersor::{
     },
 };
 
-use super::{apply, kernels, near, neighbours, random, transformers};
+use super::{apply, crowd, kernels, near, neighbours, random, transformers};
 use crate::differences::Given;
 
 fn rows(array: &ArrayD<f64>) -> Vec<Vec<f64>> {
@@ -223,6 +223,25 @@ fn values_between_positions_are_those_of_plain_loops() {
             let of_itself = Given { second: Some([given.student.clone(), given.teacher.clone()]), ..given.clone() };
             let expected = attentions(&of_itself, heads, Compare::Distributions, false);
             near(apply(&Relations::new(heads), &given.student, &given.teacher).value, expected, &heads);
+        }
+    }
+}
+
+#[test]
+fn samples_that_all_but_coincide_and_samples_far_from_the_origin_are_those_of_plain_loops() {
+    for seed in 0..4 {
+        for gap in [1e-1, 3e-3, 5e-4, 1e-6, 1e-9, 1e-12] {
+            let (student, teacher) = (crowd(gap, seed), random(&[7, 4], seed + 10));
+            for (a, b) in [(&student, &teacher), (&teacher, &student), (&student, &(&teacher + 1e6))] {
+                let far = if b[[0, 0]] > 1e5 { 1e-8 } else { 1e-9 }; // what the offset leaves of the digits
+                for (loss, by_loops) in [
+                    (&RkdAngle::new() as &dyn Distiller, rkd_angle(a, b)),
+                    (&RkdDistance::new() as &dyn Distiller, rkd_distance(a, b)),
+                ] {
+                    let found = apply(loss, a, b).value;
+                    assert!((found - by_loops).abs() < far, "{loss:?}, {gap}: {found}, by loops {by_loops}");
+                }
+            }
         }
     }
 }

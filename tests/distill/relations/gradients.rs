@@ -3,10 +3,10 @@
 use ndarray::{Array2, ArrayD, s};
 use tersor::{
     Distiller,
-    distill::{Attentions, Compare, Relations},
+    distill::{Attentions, Compare, Relations, RkdAngle, RkdDistance},
 };
 
-use super::{Rows, apply, between_samples, neighbours, random, transformers};
+use super::{Rows, apply, between_samples, crowd, neighbours, random, transformers};
 use crate::differences::{Given, check};
 
 #[test]
@@ -116,5 +116,21 @@ fn samples_of_zeros_stay_and_the_others_have_their_gradient() {
         let loss = apply(&*distiller, &ArrayD::zeros(vec![4, 3]), &random(&[4, 4], 2));
         assert_eq!(loss.gradient, ArrayD::<f64>::zeros(vec![4, 3]), "{distiller:?}");
         assert!(loss.value > 0.0 && loss.value.is_finite(), "{distiller:?}");
+    }
+}
+
+#[test]
+fn samples_that_all_but_coincide_have_exact_gradients() {
+    for gap in [1e-1, 3e-3, 5e-4, 1e-5, 1e-6] {
+        for seed in 0..3 {
+            let (student, teacher) = (crowd(gap, seed), random(&[7, 4], seed + 10));
+            // The close ones are moved by as little as they are apart.
+            let mut direction = random(&[7, 3], seed + 20);
+            for near in [0, 2, 3, 5] {
+                direction.row_mut_of(near).mapv_inplace(|x| gap * x);
+            }
+            check_along(&RkdAngle::new(), &student, &teacher, &direction);
+            check_along(&RkdDistance::new(), &student, &teacher, &direction);
+        }
     }
 }
