@@ -41,8 +41,8 @@ pub enum Error {
     },
     /// NaN or an infinity in an input.
     #[error(
-        "{what} has {value} at position {index}; every value must be finite in the type that it is computed in, f32, or \
-         f64 for losses of distillation: clean or scale the array first"
+        "element {index} of {what} is {value}; every value must be finite in the type that it is computed in, f32, or f64 \
+         for losses of distillation: clean or scale the array first"
     )]
     NotFinite {
         /// The array it was found in.

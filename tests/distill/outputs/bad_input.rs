@@ -327,8 +327,8 @@ fn errors_speak_of_what_was_given() {
     assert_eq!(error, "the teacher's signal has shape [2, 64], but shape [2, 8] is needed");
     let spoiled = array![[0.0, f64::NAN]];
     let error = Distiller::logits().apply(&Signals::new(&spoiled, &spoiled)).unwrap_err().to_string();
-    assert!(error.starts_with("the student's signal has NaN at position 1;"), "{error}");
+    assert!(error.starts_with("element 1 of the student's signal is NaN;"), "{error}");
     let large = array![[1e200, 0.0]];
     let error = Distiller::logits().apply(&Signals::new(&large, &-&large)).unwrap_err().to_string();
-    assert!(error.starts_with("the loss has inf at position 0;"), "{error}");
+    assert!(error.starts_with("element 0 of the loss is inf;"), "{error}");
 }
