@@ -441,6 +441,18 @@ fn a_foreign_teacher_may_know_its_layers() {
 }
 
 #[test]
+fn two_layers_of_other_widths_are_both_projected() {
+    let teacher = teacher();
+    let mut student = student(2);
+    let distillation = Distillation::from(&teacher).term_at(["0", "1"], ["0", "1"], 1.0, Distiller::fsp()); // 8 against 16, twice
+    let training = Training::new(60).batch_size(25);
+    let mut adam = Adam::new(1e-2);
+    let report = distillation.train_with(&training, &mut student, &data(), &mut adam, &mut (), &mut go_on).unwrap();
+    let losses = report.history.losses;
+    assert!(losses[59] < 0.25 * losses[0], "{losses:?}");
+}
+
+#[test]
 fn labels_are_not_needed_where_they_have_no_weight() {
     let teacher = teacher();
     let unlabelled = Data::unlabelled(inputs()).unwrap();

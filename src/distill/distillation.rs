@@ -5,6 +5,7 @@ use std::{ops::ControlFlow, sync::Arc};
 use super::{
     At, Distiller, Ensemble, Schedule, Teacher,
     objective::{Balance, Together},
+    projected::at_any_width,
     report::Distilled,
     term::Term,
 };
@@ -128,10 +129,7 @@ impl<'a> Distillation<'a> {
         weight: impl Into<Schedule>,
         distiller: impl Distiller + 'static,
     ) -> Distillation<'a> {
-        let distiller: Arc<dyn Distiller> = match distiller.compares_channels() {
-            true => Arc::new(distiller.projected().where_needed()),
-            false => Arc::new(distiller),
-        };
+        let distiller = at_any_width(distiller);
         let (weight, layers) = (weight.into(), Some([student.into(), teacher.into()]));
         self.terms.push(Term { weight, distiller, layers, teacher: index });
         self

@@ -282,9 +282,12 @@ impl Objective for Together<'_> {
             let of_term = || {
                 term.weight.check("the weight of a term", not_negative)?;
                 let pairs = self.pairs(index, &trace, &answers)?;
-                let [student, teacher] = pairs[0].each_ref().map(|array| array.shape());
+                let mut signals = Signals::new(&pairs[0][0], &pairs[0][1]);
+                if let Some([student, teacher]) = pairs.get(1) {
+                    signals = signals.and(student, teacher);
+                }
                 let seed = derive(derive(self.training.own_seed(), usize::MAX), index);
-                let own = Own::new(index, term.distiller.parameters(student, teacher, seed)?);
+                let own = Own::new(index, signals.initial(&*term.distiller, seed)?);
                 self.term(index, &trace, &of_batch, &answers, 0.0, &own.values())?;
                 Ok(own)
             };
