@@ -74,7 +74,8 @@ fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &m
             let weights = widen(load(&panel[quad], half));
             for (acc, row) in acc.iter_mut().zip(rows) {
                 // Four times the same four activations, in 16 bits.
-                let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(word(row[quad])));
+                // SAFETY: rows are cut to as many quads as the panel has.
+                let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(unsafe { word(row, quad) }));
                 for (acc, weights) in acc.iter_mut().zip(weights) {
                     *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(weights, a));
                 }

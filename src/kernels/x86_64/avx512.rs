@@ -88,7 +88,8 @@ fn tile<const R: usize, const L: usize>(rows: &[&[Quad]], first: usize, panel: &
     for quad in 0..panel.len() {
         let weights: [_; L] = std::array::from_fn(|line| load(&panel[quad][line]));
         for (acc, row) in acc.iter_mut().zip(rows) {
-            let a = _mm512_set1_epi32(word(row[quad]));
+            // SAFETY: rows are cut to as many quads as the panel has.
+            let a = _mm512_set1_epi32(unsafe { word(row, quad) });
             for (acc, weights) in acc.iter_mut().zip(weights) {
                 *acc = _mm512_dpbusd_epi32(*acc, weights, a);
             }

@@ -72,7 +72,8 @@ fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &m
     for quad in 0..panel.len() {
         let weights = [load(&panel[quad], 0), load(&panel[quad], 1)];
         for (acc, row) in acc.iter_mut().zip(rows) {
-            let a = _mm256_set1_epi32(word(row[quad]));
+            // SAFETY: rows are cut to as many quads as the panel has.
+            let a = _mm256_set1_epi32(unsafe { word(row, quad) });
             for (acc, weights) in acc.iter_mut().zip(weights) {
                 *acc = _mm256_dpbusd_avx_epi32(*acc, weights, a);
             }

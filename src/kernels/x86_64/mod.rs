@@ -13,17 +13,22 @@ use super::{
     products::Products,
 };
 
-/// Some quads of `R` rows, all of one length, so that the loop over them needs no check: a check in it would make the
-/// compiler spill what should stay in registers.
+/// Some quads of `R` rows, all of one length.
 #[inline(always)]
 fn cut<'a, const R: usize>(rows: &[&'a [Quad]], first: usize, quads: usize) -> [&'a [Quad]; R] {
     std::array::from_fn(|row| &rows[row][first..][..quads])
 }
 
-/// A quad as the 32-bit number that a broadcast takes.
+/// A quad of a row that was [`cut`], as the 32-bit number that a broadcast takes. Not checked: a check in the loop over
+/// quads would take registers from the sums.
+///
+/// # Safety
+/// `quad < row.len()`.
 #[inline(always)]
-fn word([a, b, c, d]: Quad) -> i32 {
-    i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
+unsafe fn word(row: &[Quad], quad: usize) -> i32 {
+    debug_assert!(quad < row.len());
+    // SAFETY: the caller's word.
+    i32::from_le_bytes(unsafe { row.get_unchecked(quad) }.map(|code| code as u8))
 }
 
 /// # Safety
