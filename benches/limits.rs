@@ -8,6 +8,10 @@ use tersor::{Isa, limits};
 /// Rounds of multiplications in an iteration: some 50 microseconds.
 const ROUNDS: usize = 1 << 13;
 
+type Multiply = fn(Isa, usize) -> usize;
+
+const MULTIPLICATIONS: [(&str, Multiply); 2] = [("int8", limits::multiply), ("f32", limits::multiply_f32)];
+
 /// Bytes that lie in a cache of the first, second and third level, and in none.
 const READS: [(&str, usize); 4] = [("L1", 1 << 14), ("L2", 1 << 19), ("L3", 1 << 24), ("DRAM", 1 << 29)];
 
@@ -19,9 +23,7 @@ fn main() -> tersor::Result<()> {
         .configure_from_args();
     for isa in Isa::available() {
         let mut group = criterion.benchmark_group(format!("limits/{isa}"));
-        let multiplications: [(&str, fn(Isa, usize) -> usize); 2] =
-            [("int8", limits::multiply), ("f32", limits::multiply_f32)];
-        for (name, multiply) in multiplications {
+        for (name, multiply) in MULTIPLICATIONS {
             group.throughput(Throughput::Elements(multiply(isa, ROUNDS) as u64));
             group.bench_function(BenchmarkId::from_parameter(name), |bencher| bencher.iter(|| multiply(isa, ROUNDS)));
         }

@@ -96,8 +96,8 @@ fn tile_of<const R: usize>(tile: &Tile, sums: &mut [Lanes<i32>]) {
     let (panel, rows) = (tile.panel, Rows::<R>::new(tile, tile.panel.len()));
     for half in 0..2 {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
-        for quad in 0..panel.len() {
-            let weights = widen(load(&panel[quad], half));
+        for (quad, line) in panel.iter().enumerate() {
+            let weights = widen(load(line, half));
             for (row, acc) in acc.iter_mut().enumerate() {
                 // Four times the same four activations, in 16 bits.
                 // SAFETY: a row of the tile, and as many quads as the rows were made with.

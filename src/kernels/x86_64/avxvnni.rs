@@ -95,8 +95,8 @@ impl Kernel for AvxVnni {
 fn tile_of<const R: usize>(tile: &Tile, sums: &mut [Lanes<i32>]) {
     let (panel, rows) = (tile.panel, Rows::<R>::new(tile, tile.panel.len()));
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
-    for quad in 0..panel.len() {
-        let weights = [load(&panel[quad], 0), load(&panel[quad], 1)];
+    for (quad, line) in panel.iter().enumerate() {
+        let weights = [load(line, 0), load(line, 1)];
         for (row, acc) in acc.iter_mut().enumerate() {
             // SAFETY: a row of the tile, and as many quads as the rows were made with.
             let a = _mm256_set1_epi32(unsafe { rows.word(row, quad) });
