@@ -1,6 +1,8 @@
-//! A whole dynamic int8 linear layer (inputs rounded, multiplied, scaled) against ndarray's f32 product, on one thread.
+//! A whole dynamic int8 linear layer (inputs rounded, multiplied, scaled) against ndarray's f32 product, on one thread,
+//! and against its limit: multiplications on registers, or, for a single row, reads of the weights.
 //!
-//! After criterion's figures, both are run again in turns, so that their ratio comes from the same minutes.
+//! After criterion's figures, all are run again in turns, so that their ratios come from the same minutes. `TERSOR_COLD`
+//! set, a single row's weights are read from memory and not from a cache.
 
 use std::{
     error::Error,
@@ -17,19 +19,39 @@ use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
 };
-use tersor::{Isa, PackedWeights, Quantizer};
+use tersor::{Isa, PackedWeights, Quantizer, limits};
 
-/// Rows, outputs, inputs: a large square, a transformer's projection, one token, a small layer.
-const SHAPES: [(usize, usize, usize); 4] = [(1024, 1024, 1024), (128, 768, 768), (1, 4096, 4096), (64, 64, 784)];
+/// Rows, outputs, inputs: squares, a transformer's projections, a few tokens, small layers, one token.
+const SHAPES: [(usize, usize, usize); 11] = [
+    (2048, 2048, 2048),
+    (1024, 1024, 1024),
+    (512, 512, 512),
+    (128, 3072, 768),
+    (128, 768, 768),
+    (32, 1024, 1024),
+    (8, 4096, 4096),
+    (64, 64, 784),
+    (37, 53, 129),
+    (1, 4096, 4096),
+    (1, 1024, 1024),
+];
 
 /// How long a shape is run in turns, and the least rounds.
-const TURNS: Duration = Duration::from_secs(3);
+const TURNS: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 10;
+
+/// Rounds of multiplications on registers that are timed at once, and the bytes that push all else from the caches.
+const SPINS: usize = 1 << 12;
+const FLUSH: usize = 1 << 27;
 
 /// One linear layer, in f32 and in integers.
 struct Layer {
     name: String,
+    isa: Isa,
     operations: u64,
+    /// As many as there are weights, and enough to push them out of the caches where they shall be cold.
+    bytes: Vec<u8>,
+    flush: Vec<u8>,
     x: Array2<f32>,
     w: Array2<f32>,
     y: Array2<f32>,
@@ -48,7 +70,20 @@ impl Layer {
         let per_channel = pack(&Quantizer::uniform(8).symmetric().per_channel(Axis(0)))?;
         let per_group = pack(&Quantizer::uniform(4).per_group(32))?;
         let (name, operations) = (format!("{m}x{n}x{k}"), 2 * (m * n * k) as u64);
-        Ok(Layer { name, operations, y: Array2::zeros((m, n)), x, w, per_channel, per_group })
+        let cold = m == 1 && std::env::var_os("TERSOR_COLD").is_some();
+        let (bytes, flush) = (vec![1; n * k], vec![1; if cold { FLUSH } else { 0 }]);
+        Ok(Layer {
+            name,
+            isa: Isa::detect()?,
+            operations,
+            bytes,
+            flush,
+            y: Array2::zeros((m, n)),
+            x,
+            w,
+            per_channel,
+            per_group,
+        })
     }
 
     /// ndarray's product: of two matrices, or, for a single row, of a matrix and a vector, which is faster.
@@ -69,6 +104,22 @@ impl Layer {
         self.per_group.matmul_into(&self.x, &mut self.y).expect("finite inputs of the right shape");
         black_box(&mut self.y);
     }
+
+    /// The least time in which this machine could do the integer layer, as of now.
+    fn limit(&self) -> Duration {
+        let start = Instant::now();
+        if self.x.nrows() == 1 {
+            limits::read(self.isa, black_box(&self.bytes));
+            return start.elapsed();
+        }
+        let operations = limits::multiply(self.isa, SPINS);
+        start.elapsed().mul_f64(self.operations as f64 / operations as f64)
+    }
+
+    /// Pushes the weights out of the caches, if they shall be cold.
+    fn cool(&self) {
+        limits::read(self.isa, black_box(&self.flush));
+    }
 }
 
 type Product = fn(&mut Layer);
@@ -77,21 +128,27 @@ type Product = fn(&mut Layer);
 const PRODUCTS: [(&str, Product); 3] =
     [("f32", Layer::f32), ("int8 per channel", Layer::int8), ("int4 groups of 32", Layer::int4)];
 
-/// The least time of each product, run in turns.
-fn in_turns(layer: &mut Layer) -> [Duration; PRODUCTS.len()] {
-    let mut least = [Duration::MAX; PRODUCTS.len()];
+/// The least time of each product and of the limit, run in turns.
+fn in_turns(layer: &mut Layer) -> ([Duration; PRODUCTS.len()], Duration) {
+    let (mut least, mut limit) = ([Duration::MAX; PRODUCTS.len()], Duration::MAX);
     let start = Instant::now();
     for round in 0.. {
         if round >= ROUNDS && start.elapsed() > TURNS {
             break;
         }
+        layer.limit();
+        layer.cool();
+        limit = limit.min(layer.limit());
         for (least, (_, product)) in least.iter_mut().zip(PRODUCTS) {
+            // What the others read is in the caches now: once untimed, so that the weights lie where they should.
+            product(layer);
+            layer.cool();
             let start = Instant::now();
             product(layer);
             *least = start.elapsed().min(*least);
         }
     }
-    least
+    (least, limit)
 }
 
 fn run() -> tersor::Result<()> {
@@ -112,11 +169,13 @@ fn run() -> tersor::Result<()> {
 
     println!("in turns, least times, one thread, {}:", Isa::detect()?);
     for layer in &mut layers {
-        let least = in_turns(layer);
+        let (least, limit) = in_turns(layer);
         for ((name, _), time) in PRODUCTS.iter().zip(least) {
             let rate = layer.operations as f64 / time.as_secs_f64() / 1e9;
             let ratio = least[0].as_secs_f64() / time.as_secs_f64();
-            println!("{:<16} {name:<18} {time:>10.1?} {rate:>8.1} Gop/s {ratio:>6.2} x f32", layer.name);
+            let of_limit = limit.as_secs_f64() / time.as_secs_f64();
+            let name = format!("{:<16} {name:<18}", layer.name);
+            println!("{name} {time:>10.1?} {rate:>8.1} Gop/s {ratio:>6.2} x f32 {of_limit:>6.3} of the int8 limit");
         }
     }
     Ok(())

@@ -210,10 +210,11 @@ fn every_isa_quantizes_like_the_oracle() {
             };
             for row in 0..if k == 0 { 0 } else { m } {
                 let (scale, codes) = quantize_oracle(&x[row * k..(row + 1) * k], grid);
-                assert_eq!(activations.scale(row), scale);
+                assert_eq!(activations.scales(row..row + 1), [scale]);
                 for group in 0..depth.groups() {
                     let (inputs, quads) = depth.group(group);
-                    let found = activations.quads(row)[quads].as_flattened().iter().map(|code| i32::from(*code));
+                    let found =
+                        activations.quads(row..row + 1)[quads].as_flattened().iter().map(|code| i32::from(*code));
                     let padding = (4 - inputs.len() % 4) % 4;
                     let expected = codes[inputs.clone()].iter().copied().chain(vec![0; padding]);
                     assert!(found.eq(expected), "{isa}, {x:?}, {grid:?}");

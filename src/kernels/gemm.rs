@@ -10,10 +10,10 @@ use std::ops::Range;
 
 use super::{
     isa::Job,
-    kernel::{EXACT_QUADS, Kernel, LANES, Lanes, MAX_LINES, MAX_ROWS, Quad},
+    kernel::{EXACT_QUADS, Kernel, LANES, MAX_LINES, MAX_ROWS, Tile},
     panels::PackedInt8,
     parallel,
-    products::{Integer, Output, Products},
+    products::{Ending, Integer, Output, Products},
     quantize::Activations,
 };
 use crate::error::{Error, Result};
@@ -57,7 +57,10 @@ impl PackedInt8 {
     fn product<T: Output>(&self, activations: &Activations, bias: Option<&[T]>, out: &mut [T]) {
         assert_eq!(activations.depth(), self.depth());
         assert_eq!(out.len(), activations.m() * self.n());
-        if !out.is_empty() {
+        if self.depth().k() == 0 {
+            let bias = |column: usize| bias.map_or(T::default(), |bias| bias[column]);
+            out.iter_mut().enumerate().for_each(|(i, out)| *out = T::default().ended(1.0, bias(i % self.n())));
+        } else if !out.is_empty() {
             self.isa().run(Product { weights: self, activations, bias, out });
         }
     }
@@ -106,10 +109,7 @@ impl<T: Output> Job for Product<'_, T> {
                 pieces[first..].iter_mut().zip(parts).for_each(|(piece, part)| piece.out.push(part));
             }
         }
-        let mut bias_lines = vec![[T::default(); LANES]; n.div_ceil(LANES)];
-        if let Some(bias) = bias {
-            bias_lines.as_flattened_mut()[..n].copy_from_slice(bias);
-        }
+        let bias = bias.unwrap_or_default();
         let exact = fits_i32(depth.group_size(), weights.reach(), activations.reach())
             && depth.group_size().div_ceil(4) <= EXACT_QUADS;
         parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
@@ -117,8 +117,8 @@ impl<T: Output> Job for Product<'_, T> {
                 kernel.vectorize(
                     #[inline(always)]
                     || match exact {
-                        true => piece.run::<K, i32>(kernel, weights, activations, &bias_lines),
-                        false => piece.run::<K, i64>(kernel, weights, activations, &bias_lines),
+                        true => piece.run::<K, i32>(kernel, weights, activations, bias),
+                        false => piece.run::<K, i64>(kernel, weights, activations, bias),
                     },
                 );
             }
@@ -136,34 +136,35 @@ struct Piece<'a, T> {
 
 impl<T: Output> Piece<'_, T> {
     #[inline(always)]
-    fn run<K: Kernel, P: Integer>(
-        &mut self,
-        kernel: K,
-        weights: &PackedInt8,
-        activations: &Activations,
-        bias: &[Lanes<T>],
-    ) {
+    fn run<K: Kernel, P: Integer>(&mut self, kernel: K, weights: &PackedInt8, activations: &Activations, bias: &[T]) {
         let (depth, groups) = (weights.depth(), weights.depth().groups());
         let mut sums = [[P::from(0); LANES]; MAX_LINES];
         let mut offsets = [[P::from(0); LANES]; MAX_LINES];
+        let mut totals = [[T::default(); LANES]; MAX_LINES];
         // LOOP 3 over panels: the weights of one stay near.
         for panel in self.panels.clone() {
             let column = (panel - self.panels.start) * K::LINES * LANES;
             let width = weights.width(panel);
-            let bias = &bias[panel * K::LINES..][..width];
+            let bias = bias.get(panel * K::LINES * LANES..).unwrap_or_default();
             // LOOP 2 over tiles of rows.
             for (tile, out) in self.out.chunks_mut(K::ROWS).enumerate() {
                 let first = self.row + tile * K::ROWS;
-                let mut rows: [&[Quad]; MAX_ROWS] = [&[]; MAX_ROWS];
-                for (row, index) in rows.iter_mut().zip(first..first + out.len()) {
-                    *row = activations.quads(index);
+                let quads_of_rows = activations.quads(first..first + out.len());
+                let sums = &mut sums[..out.len() * width];
+                let totals = &mut totals[..sums.len()];
+                if groups > 1 {
+                    totals.fill([T::default(); LANES]);
                 }
-                let (rows, sums) = (&rows[..out.len()], &mut sums[..out.len() * width]);
-                let mut totals = [[T::default(); LANES]; MAX_LINES];
                 // LOOP 1 over the groups of the depth; the kernel goes down each.
                 for group in 0..groups {
                     let (inputs, quads) = depth.group(group);
-                    P::tile(kernel, rows, quads.start, weights.lines(panel, quads), sums);
+                    let tile = Tile {
+                        quads: &quads_of_rows[quads.start..],
+                        stride: depth.quads(),
+                        rows: out.len(),
+                        panel: weights.lines(panel, quads),
+                        lines: width,
+                    };
                     let mut row_sums = [P::from(0); MAX_ROWS];
                     for (row_sum, index) in row_sums.iter_mut().zip(first..first + out.len()) {
                         *row_sum = activations.row_sum(index, group).into();
@@ -175,19 +176,14 @@ impl<T: Output> Piece<'_, T> {
                         }
                     }
                     let row_sums = &row_sums[..out.len()];
-                    let products = Products { sums, row_sums, grid, offsets: &offsets };
-                    T::add(kernel, &products, &mut totals);
-                }
-                for ((row, out), totals) in (first..).zip(out).zip(totals.chunks(width)) {
-                    let scale = activations.scale(row);
-                    let finish = |line: usize| -> Lanes<T> {
-                        std::array::from_fn(|lane| T::finish(totals[line][lane], scale, bias[line][lane]))
-                    };
-                    let end = out.len().min(column + width * LANES);
-                    let (lines, rest) = out[column..end].as_chunks_mut();
-                    lines.iter_mut().enumerate().for_each(|(line, out)| *out = finish(line));
-                    if !rest.is_empty() {
-                        rest.copy_from_slice(&finish(lines.len())[..rest.len()]);
+                    let mut products = Products { sums, row_sums, grid, offsets: &offsets };
+                    if group + 1 < groups {
+                        P::tile(kernel, &tile, products.sums);
+                        T::add(kernel, &products, totals);
+                    } else {
+                        let scales = activations.scales(first..first + out.len());
+                        let ending = Ending { totals, scales, bias, column };
+                        P::finish(kernel, &tile, &mut products, &ending, out);
                     }
                 }
             }

@@ -1,6 +1,9 @@
 //! What an instruction set brings to the products: the integer product's tile, and a few constants.
 
-use super::products::Products;
+use super::{
+    products::{Ending, Products},
+    quantize::Round,
+};
 
 /// Outputs in a [`Line`].
 pub(super) const LANES: usize = 16;
@@ -25,6 +28,18 @@ pub(super) type Lanes<T> = [T; LANES];
 pub(super) const MAX_ROWS: usize = 8;
 pub(super) const MAX_LINES: usize = 24;
 
+/// What a tile multiplies.
+#[derive(Clone, Copy)]
+pub(super) struct Tile<'a> {
+    /// From the first quad of the first row on: 1 to [`Kernel::ROWS`] rows, `stride` quads apart.
+    pub(super) quads: &'a [Quad],
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    /// For each quad of a row, 1 to [`Kernel::LINES`] lines; at most [`EXACT_QUADS`] quads.
+    pub(super) panel: &'a [Line],
+    pub(super) lines: usize,
+}
+
 /// Inputs (in quads) whose products surely fit an `i32`: 255 * 128 * 4 * 16384 < 2^31.
 pub(super) const EXACT_QUADS: usize = 1 << 14;
 
@@ -45,17 +60,35 @@ pub(super) trait Kernel: Copy + Send + Sync {
     /// Runs `f` compiled for this instruction set, provided that it is inlined: mark what it calls `inline(always)`.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
 
-    /// `sums[row][line][lane]` = sum over the quads and their four places of activation times weight.
-    ///
-    /// - `rows`: 1 to `ROWS` rows of activations, which are read from the quad `first` on;
-    /// - `panel`: 1 to `LINES` lines for each quad, at most [`EXACT_QUADS`] quads;
-    /// - `sums`: as many lines for each row, all overwritten.
-    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]);
+    /// `sums[row][line][lane]` = sum over the quads and their four places of activation times weight; as many lines for
+    /// each row as the panel has, all overwritten.
+    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]);
 
     /// `total += scale * (sum - zero * row_sum - offset)`, for all rows and lines of a tile: integers wrap, then every
     /// operation is rounded once.
     fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]);
 
+    /// The tile, its products added as those of the last group, and `out = total * scale_a + bias`, every operation
+    /// rounded once. `products.sums` are room that need not be used.
+    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut [&mut [f32]]);
+
+    /// The tile, and its products with the totals and the bias, in integers that wrap.
+    #[inline(always)]
+    fn finish_i32(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<i32>, out: &mut [&mut [i32]]) {
+        self.tile(tile, products.sums);
+        products.finish(ending, out);
+    }
+
+    /// The bits of the largest magnitude: as integers, magnitudes are in order, and NaN and infinity above all finite ones.
+    fn largest(self, x: &[f32]) -> u32;
+
+    /// Writes a code for each number, and 0 for each place beyond, of which there are less than four; the sum of codes.
+    fn round(self, round: &Round, x: &[f32], codes: &mut [Quad]) -> i32;
+
     /// `sum += a * x`, rounded once if [`Kernel::FUSED`].
     fn add_multiple(self, a: f32, x: &FloatLine, sum: &mut FloatLine);
+
+    /// So many rounds of the multiplications that the tile is made of, on registers alone: the limit of any product.
+    /// Returns the operations, multiplications and additions.
+    fn spin(self, rounds: usize) -> usize;
 }

@@ -7,6 +7,7 @@ mod gemm;
 pub(crate) mod im2col;
 pub(crate) mod isa;
 mod kernel;
+pub mod limits;
 
 pub(crate) mod pack;
 mod panels;

@@ -9,7 +9,7 @@
 
 use num_traits::{AsPrimitive, WrappingMul, WrappingSub};
 
-use super::kernel::{EXACT_QUADS, Kernel, LANES, Lanes, Line, MAX_LINES, Quad};
+use super::kernel::{EXACT_QUADS, Kernel, LANES, Lanes, MAX_LINES, Tile};
 
 /// The grid of one group of sixteen outputs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,13 +23,25 @@ pub(super) struct GridLine {
 /// The products of a tile and one group.
 pub(super) struct Products<'a, P> {
     /// `[row][line]`: `sum w a`
-    pub(super) sums: &'a [Lanes<P>],
+    pub(super) sums: &'a mut [Lanes<P>],
     /// `[row]`: `sum a`
     pub(super) row_sums: &'a [P],
     /// `[line]`
     pub(super) grid: &'a [GridLine],
     /// `[line]`: `zero_a * (sum w - inputs * zero_w)`, of [`GridLine::offset`]
     pub(super) offsets: &'a [Lanes<P>],
+}
+
+/// What makes outputs of a tile's products, when those of the last group are there.
+pub(super) struct Ending<'a, T> {
+    /// `[row][line]`: of the groups before
+    pub(super) totals: &'a [Lanes<T>],
+    /// `[row]`: the scales of activations
+    pub(super) scales: &'a [f32],
+    /// From the tile's first output on; 0 where it ends.
+    pub(super) bias: &'a [T],
+    /// Where a row of the output has the tile's first.
+    pub(super) column: usize,
 }
 
 impl GridLine {
@@ -46,61 +58,108 @@ impl GridLine {
 }
 
 impl<P: Integer> Products<'_, P> {
-    /// Calls `add` with each total, its scale and its product.
+    /// The product of a row and a line.
     #[inline(always)]
-    fn add<T>(&self, totals: &mut [Lanes<T>], add: impl Fn(&mut T, f32, P)) {
-        let lines = self.grid.len();
-        let rows = self.sums.chunks_exact(lines).zip(totals.chunks_exact_mut(lines));
-        for ((sums, totals), row_sum) in rows.zip(self.row_sums) {
-            let lines = sums.iter().zip(totals).zip(self.grid.iter().zip(self.offsets));
-            for ((sums, totals), (grid, offset)) in lines {
-                for (lane, total) in totals.iter_mut().enumerate() {
-                    let of_zero_w = P::from(grid.zero[lane]).wrapping_mul(row_sum);
-                    let product = sums[lane].wrapping_sub(&of_zero_w).wrapping_sub(&offset[lane]);
-                    add(total, grid.scale[lane], product);
-                }
-            }
+    fn product(&self, row: usize, line: usize) -> Lanes<P> {
+        let (sums, grid) = (&self.sums[row * self.grid.len() + line], &self.grid[line]);
+        let (row_sum, offsets) = (self.row_sums[row], &self.offsets[line]);
+        let mut product = [P::from(0); LANES];
+        for lane in 0..LANES {
+            let of_zero_w = P::from(grid.zero[lane]).wrapping_mul(&row_sum);
+            product[lane] = sums[lane].wrapping_sub(&of_zero_w).wrapping_sub(&offsets[lane]);
         }
+        product
+    }
+
+    /// The total of a row and a line, with this group's product.
+    #[inline(always)]
+    fn total<T: Output>(&self, row: usize, line: usize, totals: &[Lanes<T>]) -> Lanes<T> {
+        let (product, scale) = (self.product(row, line), &self.grid[line].scale);
+        let mut total = totals[row * self.grid.len() + line];
+        for lane in 0..LANES {
+            total[lane] = total[lane].plus(scale[lane], product[lane]);
+        }
+        total
     }
 
     /// [`Kernel::add_scaled`], plainly.
     #[inline(always)]
-    pub(super) fn add_scaled(&self, totals: &mut [Lanes<f32>]) {
-        self.add(totals, |total, scale, product| *total += scale * AsPrimitive::<f32>::as_(product));
+    pub(super) fn add_scaled<T: Output>(&self, totals: &mut [Lanes<T>]) {
+        for row in 0..self.row_sums.len() {
+            for line in 0..self.grid.len() {
+                totals[row * self.grid.len() + line] = self.total(row, line, totals);
+            }
+        }
+    }
+
+    /// [`Kernel::finish`], plainly.
+    #[inline(always)]
+    pub(super) fn finish<T: Output>(&self, ending: &Ending<T>, out: &mut [&mut [T]]) {
+        for (row, out) in out.iter_mut().enumerate() {
+            for (line, out) in out[ending.column..].chunks_mut(LANES).take(self.grid.len()).enumerate() {
+                let total = self.total(row, line, ending.totals);
+                let bias = ending.bias.get(line * LANES..).unwrap_or_default();
+                let mut ended = [T::default(); LANES];
+                ended[..bias.len().min(LANES)].copy_from_slice(&bias[..bias.len().min(LANES)]);
+                for lane in 0..LANES {
+                    ended[lane] = total[lane].ended(ending.scales[row], ended[lane]);
+                }
+                out.copy_from_slice(&ended[..out.len()]);
+            }
+        }
     }
 }
 
 /// An integer for products.
 pub(super) trait Integer: From<i32> + WrappingMul + WrappingSub + AsPrimitive<f32> + AsPrimitive<i32> {
     /// [`Kernel::tile`].
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<Self>]);
+    fn tile<K: Kernel>(kernel: K, tile: &Tile, sums: &mut [Lanes<Self>]);
 
     /// [`Kernel::add_scaled`].
     fn add_scaled<K: Kernel>(kernel: K, products: &Products<Self>, totals: &mut [Lanes<f32>]);
+
+    /// [`Kernel::finish`], or [`Kernel::finish_i32`].
+    fn finish<K: Kernel, T: Output>(
+        kernel: K,
+        tile: &Tile,
+        products: &mut Products<Self>,
+        ending: &Ending<T>,
+        out: &mut [&mut [T]],
+    );
 }
 
 /// For groups of at most [`EXACT_QUADS`] whose products fit.
 impl Integer for i32 {
     #[inline(always)]
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
-        kernel.tile(rows, first, panel, sums);
+    fn tile<K: Kernel>(kernel: K, tile: &Tile, sums: &mut [Lanes<i32>]) {
+        kernel.tile(tile, sums);
     }
 
     #[inline(always)]
     fn add_scaled<K: Kernel>(kernel: K, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
         kernel.add_scaled(products, totals);
     }
+
+    #[inline(always)]
+    fn finish<K: Kernel, T: Output>(
+        kernel: K,
+        tile: &Tile,
+        products: &mut Products<i32>,
+        ending: &Ending<T>,
+        out: &mut [&mut [T]],
+    ) {
+        T::finish(kernel, tile, products, ending, out);
+    }
 }
 
 /// For any group.
 impl Integer for i64 {
-    fn tile<K: Kernel>(kernel: K, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i64>]) {
+    fn tile<K: Kernel>(kernel: K, tile: &Tile, sums: &mut [Lanes<i64>]) {
         sums.fill([0; LANES]);
-        let lines = sums.len() / rows.len();
         let mut partial = [[0; LANES]; MAX_LINES];
         let partial = &mut partial[..sums.len()];
-        for (part, panel) in panel.chunks(EXACT_QUADS * lines).enumerate() {
-            kernel.tile(rows, first + part * EXACT_QUADS, panel, partial);
+        for (part, panel) in tile.panel.chunks(EXACT_QUADS * tile.lines).enumerate() {
+            kernel.tile(&Tile { quads: &tile.quads[part * EXACT_QUADS..], panel, ..*tile }, partial);
             for (sum, partial) in sums.as_flattened_mut().iter_mut().zip(partial.as_flattened()) {
                 *sum += i64::from(*partial);
             }
@@ -110,13 +169,36 @@ impl Integer for i64 {
     fn add_scaled<K: Kernel>(_: K, products: &Products<i64>, totals: &mut [Lanes<f32>]) {
         products.add_scaled(totals);
     }
+
+    fn finish<K: Kernel, T: Output>(
+        kernel: K,
+        tile: &Tile,
+        products: &mut Products<i64>,
+        ending: &Ending<T>,
+        out: &mut [&mut [T]],
+    ) {
+        i64::tile(kernel, tile, products.sums);
+        products.finish(ending, out);
+    }
 }
 
 /// What products add up to: numbers, or plain integers.
 pub(super) trait Output: Copy + Default + Send + Sync {
     fn add<K: Kernel, P: Integer>(kernel: K, products: &Products<P>, totals: &mut [Lanes<Self>]);
 
-    fn finish(total: Self, scale_a: f32, bias: Self) -> Self;
+    fn finish<K: Kernel>(
+        kernel: K,
+        tile: &Tile,
+        products: &mut Products<i32>,
+        ending: &Ending<Self>,
+        out: &mut [&mut [Self]],
+    );
+
+    /// This total and one more product.
+    fn plus<P: Integer>(self, scale_w: f32, product: P) -> Self;
+
+    /// The output that this total comes to.
+    fn ended(self, scale_a: f32, bias: Self) -> Self;
 }
 
 impl Output for f32 {
@@ -126,19 +208,51 @@ impl Output for f32 {
     }
 
     #[inline(always)]
-    fn finish(total: f32, scale_a: f32, bias: f32) -> f32 {
-        total * scale_a + bias
+    fn finish<K: Kernel>(
+        kernel: K,
+        tile: &Tile,
+        products: &mut Products<i32>,
+        ending: &Ending<f32>,
+        out: &mut [&mut [f32]],
+    ) {
+        kernel.finish(tile, products, ending, out);
+    }
+
+    #[inline(always)]
+    fn plus<P: Integer>(self, scale_w: f32, product: P) -> f32 {
+        self + scale_w * AsPrimitive::<f32>::as_(product)
+    }
+
+    #[inline(always)]
+    fn ended(self, scale_a: f32, bias: f32) -> f32 {
+        self * scale_a + bias
     }
 }
 
 impl Output for i32 {
     #[inline(always)]
     fn add<K: Kernel, P: Integer>(_: K, products: &Products<P>, totals: &mut [Lanes<i32>]) {
-        products.add(totals, |total, _, product| *total = total.wrapping_add(product.as_()));
+        products.add_scaled(totals);
     }
 
     #[inline(always)]
-    fn finish(total: i32, _: f32, _: i32) -> i32 {
-        total
+    fn finish<K: Kernel>(
+        kernel: K,
+        tile: &Tile,
+        products: &mut Products<i32>,
+        ending: &Ending<i32>,
+        out: &mut [&mut [i32]],
+    ) {
+        kernel.finish_i32(tile, products, ending, out);
+    }
+
+    #[inline(always)]
+    fn plus<P: Integer>(self, _: f32, product: P) -> i32 {
+        self.wrapping_add(product.as_())
+    }
+
+    #[inline(always)]
+    fn ended(self, _: f32, bias: i32) -> i32 {
+        self.wrapping_add(bias)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! `code = clamp(round_half_even(x * (1 / scale)) + zero)`, the same bits on every instruction set.
 
+use std::{cell::Cell, mem, ops::Range};
+
 use super::{
     depth::Depth,
     isa::{Isa, Job},
@@ -15,14 +17,47 @@ use crate::error::{Error, Result};
 pub(crate) struct Activations {
     m: usize,
     depth: Depth,
+    stride: usize,
+    zero: i32,
+    buffers: Buffers,
+}
+
+/// What grows with the activations; each vector is at least as long as it has to be.
+#[derive(Clone, Debug, Default)]
+struct Buffers {
     /// Row after row of `stride` quads.
     codes: Vec<Quad>,
-    stride: usize,
     /// `[row]`
     scales: Vec<f32>,
     /// `[row][group]`
     sums: Vec<i32>,
-    zero: i32,
+}
+
+/// Buffers above this size are not kept for the next activations.
+const SPARE: usize = 1 << 26;
+
+thread_local! {
+    /// The buffers of the thread's last activations: fresh memory would cost more than what is written there.
+    static LAST: Cell<Buffers> = Cell::default();
+}
+
+impl Buffers {
+    fn take(quads: usize, rows: usize, groups: usize) -> Buffers {
+        let mut buffers = LAST.take();
+        buffers.codes.resize(quads.max(buffers.codes.len()), [0; 4]);
+        buffers.scales.resize(rows.max(buffers.scales.len()), 1.0);
+        buffers.sums.resize((rows * groups).max(buffers.sums.len()), 0);
+        buffers
+    }
+}
+
+impl Drop for Activations {
+    fn drop(&mut self) {
+        if size_of_val(&*self.buffers.codes) <= SPARE {
+            // On a thread that ends there is nothing to keep them for.
+            let _ = LAST.try_with(|last| last.set(mem::take(&mut self.buffers)));
+        }
+    }
 }
 
 /// The grid of activations that was fixed by calibration.
@@ -67,12 +102,13 @@ impl Activations {
         let mut activations = Activations {
             m,
             depth,
-            codes: vec![[0; 4]; m * stride],
             stride,
-            scales: vec![1.0; m],
-            sums: vec![0; m * depth.groups()],
             zero: grid.map_or(0, |grid| grid.zero.into()),
+            buffers: Buffers::take(m * stride, m, depth.groups()),
         };
+        if x.is_empty() {
+            activations.buffers.scales[..m].fill(1.0); // of rows without inputs
+        }
         let finite = x.is_empty() || isa.run(Quantize { x, grid, activations: &mut activations });
         match finite.then_some(activations) {
             Some(activations) => Ok(activations),
@@ -101,21 +137,22 @@ impl Activations {
         128 + self.zero.unsigned_abs()
     }
 
+    /// The scales of some rows.
     #[inline(always)]
-    pub(super) fn scale(&self, row: usize) -> f32 {
-        self.scales[row]
+    pub(super) fn scales(&self, rows: Range<usize>) -> &[f32] {
+        &self.buffers.scales[rows]
     }
 
-    /// The codes of a row.
+    /// The codes of some rows.
     #[inline(always)]
-    pub(super) fn quads(&self, row: usize) -> &[Quad] {
-        &self.codes[row * self.stride..][..self.stride]
+    pub(super) fn quads(&self, rows: Range<usize>) -> &[Quad] {
+        &self.buffers.codes[rows.start * self.stride..rows.end * self.stride]
     }
 
     /// The sum of a group's codes in a row.
     #[inline(always)]
     pub(super) fn row_sum(&self, row: usize, group: usize) -> i32 {
-        self.sums[row * self.depth.groups() + group]
+        self.buffers.sums[row * self.depth.groups() + group]
     }
 }
 
@@ -136,9 +173,10 @@ impl Job for Quantize<'_> {
         let Quantize { x, grid, activations } = self;
         let (k, groups, stride) = (activations.depth.k(), activations.depth.groups(), activations.stride);
         let rows = PIECE.div_ceil(k);
-        let codes = activations.codes.chunks_mut(rows * stride);
-        let scales = activations.scales.chunks_mut(rows);
-        let sums = activations.sums.chunks_mut(rows * groups);
+        let (m, Buffers { codes, scales, sums }) = (activations.m, &mut activations.buffers);
+        let codes = codes[..m * stride].chunks_mut(rows * stride);
+        let scales = scales[..m].chunks_mut(rows);
+        let sums = sums[..m * groups].chunks_mut(rows * groups);
         let parts = x.chunks(rows * k).zip(codes).zip(scales).zip(sums);
         let mut pieces: Vec<Piece> = parts
             .map(|(((x, codes), scales), sums)| Piece {
@@ -155,7 +193,7 @@ impl Job for Quantize<'_> {
             pieces.iter_mut().for_each(|piece| {
                 kernel.vectorize(
                     #[inline(always)]
-                    || piece.run(),
+                    || piece.run(kernel),
                 );
             });
         });
@@ -176,43 +214,58 @@ struct Piece<'a> {
 
 impl Piece<'_> {
     #[inline(always)]
-    fn run(&mut self) {
+    fn run<K: Kernel>(&mut self, kernel: K) {
         let stride = self.codes.len() / self.scales.len();
         let rows = self.x.chunks_exact(self.depth.k()).zip(self.codes.chunks_exact_mut(stride));
         let places = self.scales.iter_mut().zip(self.sums.chunks_exact_mut(self.depth.groups()));
         for ((x, codes), (scale, sums)) in rows.zip(places) {
-            // As integers, magnitudes are in order, and NaN and infinity above all finite ones.
-            let largest = x.iter().fold(0, |largest, x| largest.max(x.abs().to_bits() as i32));
-            self.finite &= largest < f32::INFINITY.to_bits() as i32;
+            let largest = f32::from_bits(kernel.largest(x));
+            self.finite &= largest.is_finite();
             let (zero, lowest) = self.grid.map_or((0, -127), |grid| (grid.zero.into(), -128));
             *scale = match self.grid {
                 Some(grid) => grid.scale,
                 // The bound keeps the reciprocal finite for rows of zeros and subnormals.
-                None => (f32::from_bits(largest as u32) / 127.0).max(f32::MIN_POSITIVE),
+                None => (largest / 127.0).max(f32::MIN_POSITIVE),
             };
             let round = Round { factor: 1.0 / *scale, zero, lowest };
             for (group, sum) in sums.iter_mut().enumerate() {
                 let (inputs, quads) = self.depth.group(group);
-                *sum = round.quantize(&x[inputs], codes[quads].as_flattened_mut());
+                *sum = kernel.round(&round, &x[inputs], &mut codes[quads]);
             }
         }
     }
 }
 
-struct Round {
-    factor: f32,
-    zero: i32,
-    lowest: i32,
+/// The bits of the largest magnitude, plainly.
+#[inline(always)]
+pub(super) fn largest(x: &[f32]) -> u32 {
+    // Signed, since more instruction sets compare these.
+    x.iter().fold(0, |largest, x| largest.max(x.abs().to_bits() as i32)) as u32
+}
+
+/// How a row is rounded: `code = clamp(round_half_even(x * factor) + zero, lowest, 127)`.
+pub(super) struct Round {
+    pub(super) factor: f32,
+    pub(super) zero: i32,
+    pub(super) lowest: i32,
 }
 
 impl Round {
-    /// Writes a code for each number and returns their sum.
+    /// The bounds of a number before its zero point is added; as integers, they may come before rounding.
     #[inline(always)]
-    fn quantize(&self, x: &[f32], codes: &mut [i8]) -> i32 {
+    pub(super) fn bounds(&self) -> (f32, f32) {
+        ((self.lowest - self.zero) as f32, (127 - self.zero) as f32)
+    }
+
+    /// [`Kernel::round`], plainly.
+    #[inline(always)]
+    pub(super) fn round(&self, x: &[f32], codes: &mut [Quad]) -> i32 {
         // Adding 1.5 * 2^23 leaves the integer nearest to a small number in the low bits, ties to even.
         const MAGIC: f32 = 12_582_912.0;
         let zero = self.zero - MAGIC.to_bits() as i32;
-        let (low, high) = ((self.lowest - self.zero) as f32, (127 - self.zero) as f32);
+        let (low, high) = self.bounds();
+        let (codes, padding) = codes.as_flattened_mut().split_at_mut(x.len());
+        padding.fill(0);
         let mut sum = 0;
         for (x, code) in x.iter().zip(codes) {
             let scaled = x * self.factor;

@@ -1,11 +1,12 @@
 //! AVX2: exact through 16 bits, since the 8-bit `vpmaddubsw` saturates.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, hint::black_box};
 
-use super::{add_multiple, add_scaled, cut, load, store, word};
+use super::{Rows, add_multiple, add_scaled, finish, load, round_codes, store};
 use crate::kernels::{
-    kernel::{FloatLine, Kernel, Lanes, Line, Quad},
-    products::Products,
+    kernel::{FloatLine, Kernel, Lanes, Quad, Tile},
+    products::{Ending, Products},
+    quantize::{self, Round},
 };
 
 /// AVX2: Intel since Haswell, AMD since Excavator.
@@ -37,16 +38,16 @@ impl Kernel for Avx2 {
     }
 
     #[inline(always)]
-    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
         unsafe {
-            match rows.len() {
-                1 => tile::<1>(rows, first, panel, sums),
-                2 => tile::<2>(rows, first, panel, sums),
-                3 => tile::<3>(rows, first, panel, sums),
-                4 => tile::<4>(rows, first, panel, sums),
-                5 => tile::<5>(rows, first, panel, sums),
-                _ => tile::<6>(rows, first, panel, sums),
+            match tile.rows {
+                1 => tile_of::<1>(tile, sums),
+                2 => tile_of::<2>(tile, sums),
+                3 => tile_of::<3>(tile, sums),
+                4 => tile_of::<4>(tile, sums),
+                5 => tile_of::<5>(tile, sums),
+                _ => tile_of::<6>(tile, sums),
             }
         }
     }
@@ -58,23 +59,49 @@ impl Kernel for Avx2 {
     }
 
     #[inline(always)]
+    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut [&mut [f32]]) {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            self.tile(tile, products.sums);
+            finish(products, ending, out);
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self, x: &[f32]) -> u32 {
+        quantize::largest(x)
+    }
+
+    #[inline(always)]
+    fn round(self, round: &Round, x: &[f32], codes: &mut [Quad]) -> i32 {
+        // SAFETY: `self` proves the features.
+        unsafe { round_codes(round, x, codes) }
+    }
+
+    #[inline(always)]
     fn add_multiple(self, a: f32, x: &FloatLine, sum: &mut FloatLine) {
         // SAFETY: `self` proves the features.
         unsafe { add_multiple(a, x, sum) }
+    }
+
+    fn spin(self, rounds: usize) -> usize {
+        // SAFETY: `self` proves the features.
+        unsafe { spin(rounds) }
     }
 }
 
 /// Half a line at a time: what a whole one takes would not fit the registers.
 #[target_feature(enable = "avx2,fma")]
-fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let rows: [_; R] = cut(rows, first, panel.len());
+fn tile_of<const R: usize>(tile: &Tile, sums: &mut [Lanes<i32>]) {
+    let (panel, rows) = (tile.panel, Rows::<R>::new(tile, tile.panel.len()));
     for half in 0..2 {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
-        for quad in 0..panel.len() {
-            let weights = widen(load(&panel[quad], half));
-            for (acc, row) in acc.iter_mut().zip(rows) {
+        for (quad, line) in panel.iter().enumerate() {
+            let weights = widen(load(line, half));
+            for (row, acc) in acc.iter_mut().enumerate() {
                 // Four times the same four activations, in 16 bits.
-                let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(word(row[quad])));
+                // SAFETY: a row of the tile, and as many quads as the rows were made with.
+                let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(unsafe { rows.word(row, quad) }));
                 for (acc, weights) in acc.iter_mut().zip(weights) {
                     *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(weights, a));
                 }
@@ -94,4 +121,16 @@ fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &m
 fn widen(codes: __m256i) -> [__m256i; 2] {
     let high = _mm256_extracti128_si256::<1>(codes);
     [_mm256_cvtepu8_epi16(_mm256_castsi256_si128(codes)), _mm256_cvtepu8_epi16(high)]
+}
+
+#[target_feature(enable = "avx2")]
+fn spin(rounds: usize) -> usize {
+    let (mut sums, factor) = ([_mm256_setzero_si256(); 12], black_box(_mm256_set1_epi8(1)));
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*sum, factor));
+        }
+    }
+    black_box(sums);
+    32 * 12 * rounds
 }

@@ -1,11 +1,12 @@
 //! AVX-VNNI: eight outputs times four inputs an instruction, exact, in 256-bit registers.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, hint::black_box};
 
-use super::{add_multiple, add_scaled, cut, load, store, word};
+use super::{Rows, add_multiple, add_scaled, finish, load, round_codes, store};
 use crate::kernels::{
-    kernel::{FloatLine, Kernel, Lanes, Line, Quad},
-    products::Products,
+    kernel::{FloatLine, Kernel, Lanes, Quad, Tile},
+    products::{Ending, Products},
+    quantize::{self, Round},
 };
 
 /// AVX2 with VEX-encoded VNNI: Intel since Alder Lake, AMD since Zen 5.
@@ -38,16 +39,16 @@ impl Kernel for AvxVnni {
     }
 
     #[inline(always)]
-    fn tile(self, rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
+    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
         unsafe {
-            match rows.len() {
-                1 => tile::<1>(rows, first, panel, sums),
-                2 => tile::<2>(rows, first, panel, sums),
-                3 => tile::<3>(rows, first, panel, sums),
-                4 => tile::<4>(rows, first, panel, sums),
-                5 => tile::<5>(rows, first, panel, sums),
-                _ => tile::<6>(rows, first, panel, sums),
+            match tile.rows {
+                1 => tile_of::<1>(tile, sums),
+                2 => tile_of::<2>(tile, sums),
+                3 => tile_of::<3>(tile, sums),
+                4 => tile_of::<4>(tile, sums),
+                5 => tile_of::<5>(tile, sums),
+                _ => tile_of::<6>(tile, sums),
             }
         }
     }
@@ -59,20 +60,46 @@ impl Kernel for AvxVnni {
     }
 
     #[inline(always)]
+    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut [&mut [f32]]) {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            self.tile(tile, products.sums);
+            finish(products, ending, out);
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self, x: &[f32]) -> u32 {
+        quantize::largest(x)
+    }
+
+    #[inline(always)]
+    fn round(self, round: &Round, x: &[f32], codes: &mut [Quad]) -> i32 {
+        // SAFETY: `self` proves the features.
+        unsafe { round_codes(round, x, codes) }
+    }
+
+    #[inline(always)]
     fn add_multiple(self, a: f32, x: &FloatLine, sum: &mut FloatLine) {
         // SAFETY: `self` proves the features.
         unsafe { add_multiple(a, x, sum) }
     }
+
+    fn spin(self, rounds: usize) -> usize {
+        // SAFETY: `self` proves the features.
+        unsafe { spin(rounds) }
+    }
 }
 
 #[target_feature(enable = "avx2,fma,avxvnni")]
-fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &mut [Lanes<i32>]) {
-    let rows: [_; R] = cut(rows, first, panel.len());
+fn tile_of<const R: usize>(tile: &Tile, sums: &mut [Lanes<i32>]) {
+    let (panel, rows) = (tile.panel, Rows::<R>::new(tile, tile.panel.len()));
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
-    for quad in 0..panel.len() {
-        let weights = [load(&panel[quad], 0), load(&panel[quad], 1)];
-        for (acc, row) in acc.iter_mut().zip(rows) {
-            let a = _mm256_set1_epi32(word(row[quad]));
+    for (quad, line) in panel.iter().enumerate() {
+        let weights = [load(line, 0), load(line, 1)];
+        for (row, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: a row of the tile, and as many quads as the rows were made with.
+            let a = _mm256_set1_epi32(unsafe { rows.word(row, quad) });
             for (acc, weights) in acc.iter_mut().zip(weights) {
                 *acc = _mm256_dpbusd_avx_epi32(*acc, weights, a);
             }
@@ -82,4 +109,16 @@ fn tile<const R: usize>(rows: &[&[Quad]], first: usize, panel: &[Line], sums: &m
         store(sums, 0, acc[0]);
         store(sums, 1, acc[1]);
     }
+}
+
+#[target_feature(enable = "avx2,avxvnni")]
+fn spin(rounds: usize) -> usize {
+    let (mut sums, factor) = ([_mm256_setzero_si256(); 12], black_box(_mm256_set1_epi8(1)));
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm256_dpbusd_avx_epi32(*sum, factor, factor);
+        }
+    }
+    black_box(sums);
+    64 * 12 * rounds
 }

@@ -9,21 +9,40 @@ pub(super) mod avxvnni;
 use std::arch::x86_64::*;
 
 use super::{
-    kernel::{FloatLine, Lanes, Line, Quad},
-    products::Products,
+    kernel::{FloatLine, LANES, Lanes, Line, Quad, Tile},
+    products::{Ending, Products},
+    quantize::Round,
 };
 
-/// Some quads of `R` rows, all of one length, so that the loop over them needs no check: a check in it would make the
-/// compiler spill what should stay in registers.
-#[inline(always)]
-fn cut<'a, const R: usize>(rows: &[&'a [Quad]], first: usize, quads: usize) -> [&'a [Quad]; R] {
-    std::array::from_fn(|row| &rows[row][first..][..quads])
+/// The quads of a tile of `R` rows, checked once: a check in the loop over them would take registers from the sums.
+#[derive(Clone, Copy)]
+struct Rows<'a, const R: usize> {
+    quads: &'a [Quad],
+    stride: usize,
+    length: usize,
 }
 
-/// A quad as the 32-bit number that a broadcast takes.
-#[inline(always)]
-fn word([a, b, c, d]: Quad) -> i32 {
-    i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
+impl<'a, const R: usize> Rows<'a, R> {
+    /// The first `length` quads of each row.
+    ///
+    /// # Panics
+    /// If the tile has less.
+    #[inline(always)]
+    fn new(tile: &Tile<'a>, length: usize) -> Self {
+        assert!(length <= tile.stride && (R - 1) * tile.stride + length <= tile.quads.len());
+        Rows { quads: tile.quads, stride: tile.stride, length }
+    }
+
+    /// A quad as the 32-bit number that a broadcast takes.
+    ///
+    /// # Safety
+    /// `row < R`, and `quad < length`.
+    #[inline(always)]
+    unsafe fn word(&self, row: usize, quad: usize) -> i32 {
+        debug_assert!(row < R && quad < self.length);
+        // SAFETY: at most `(R - 1) * stride + length - 1`, which `new` has checked.
+        i32::from_le_bytes(unsafe { self.quads.get_unchecked(row * self.stride + quad) }.map(|code| code as u8))
+    }
 }
 
 /// # Safety
@@ -31,6 +50,8 @@ fn word([a, b, c, d]: Quad) -> i32 {
 unsafe trait Bytes64 {}
 // SAFETY: sixteen times four bytes.
 unsafe impl Bytes64 for Line {}
+// SAFETY: 64 bytes.
+unsafe impl Bytes64 for [i8; 64] {}
 // SAFETY: sixteen integers.
 unsafe impl Bytes64 for Lanes<i32> {}
 // SAFETY: sixteen floats.
@@ -55,22 +76,83 @@ fn store<T: Bytes64>(to: &mut T, half: usize, value: __m256i) {
     unsafe { _mm256_storeu_si256(halves.add(half & 1), value) }
 }
 
-/// [`Kernel::add_scaled`](super::kernel::Kernel::add_scaled) for panels of one line.
+/// Half the total of a row, with its product, for panels of one line.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn total(products: &Products<i32>, row: usize, half: usize, totals: &[Lanes<f32>]) -> __m256 {
+    let grid = &products.grid[0];
+    let of_zero_w = _mm256_mullo_epi32(load(&grid.zero, half), _mm256_set1_epi32(products.row_sums[row]));
+    let product = _mm256_sub_epi32(load(&products.sums[row], half), of_zero_w);
+    let product = _mm256_sub_epi32(product, load(&products.offsets[0], half));
+    let scaled = _mm256_mul_ps(_mm256_castsi256_ps(load(&grid.scale, half)), _mm256_cvtepi32_ps(product));
+    _mm256_add_ps(_mm256_castsi256_ps(load(&totals[row], half)), scaled)
+}
+
+/// [`Kernel::add_scaled`](super::kernel::Kernel::add_scaled).
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add_scaled(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
-    let Products { sums, row_sums, grid: [grid], offsets: [offset, ..] } = products else { return };
     for half in 0..2 {
-        let scale = _mm256_castsi256_ps(load(&grid.scale, half));
-        let (zero, offset) = (load(&grid.zero, half), load(offset, half));
-        for ((sums, totals), row_sum) in sums.iter().zip(&mut *totals).zip(*row_sums) {
-            let of_zero_w = _mm256_mullo_epi32(zero, _mm256_set1_epi32(*row_sum));
-            let product = _mm256_sub_epi32(_mm256_sub_epi32(load(sums, half), of_zero_w), offset);
-            let scaled = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(product));
-            let total = _mm256_add_ps(_mm256_castsi256_ps(load(totals, half)), scaled);
-            store(totals, half, _mm256_castps_si256(total));
+        for row in 0..products.row_sums.len() {
+            let total = total(products, row, half, totals);
+            store(&mut totals[row], half, _mm256_castps_si256(total));
         }
     }
+}
+
+/// [`Kernel::finish`](super::kernel::Kernel::finish).
+#[inline]
+#[target_feature(enable = "avx2")]
+fn finish(products: &Products<i32>, ending: &Ending<f32>, out: &mut [&mut [f32]]) {
+    let mut bias = [0.0; LANES];
+    let some = ending.bias.len().min(LANES);
+    bias[..some].copy_from_slice(&ending.bias[..some]);
+    for (row, out) in out.iter_mut().enumerate() {
+        let scale = _mm256_set1_ps(ending.scales[row]);
+        let mut lanes = [0.0; LANES];
+        for half in 0..2 {
+            let scaled = _mm256_mul_ps(total(products, row, half, ending.totals), scale);
+            let bias = _mm256_castsi256_ps(load(&bias, half));
+            store(&mut lanes, half, _mm256_castps_si256(_mm256_add_ps(scaled, bias)));
+        }
+        let out = &mut out[ending.column..];
+        match out.first_chunk_mut() {
+            Some(whole) => *whole = lanes,
+            None => out.copy_from_slice(&lanes[..out.len()]),
+        }
+    }
+}
+
+/// [`Kernel::round`](super::kernel::Kernel::round).
+#[inline]
+#[target_feature(enable = "avx2")]
+fn round_codes(round: &Round, x: &[f32], codes: &mut [Quad]) -> i32 {
+    let (low, high) = round.bounds();
+    let (low, high) = (_mm256_set1_ps(low), _mm256_set1_ps(high));
+    let (factor, zero) = (_mm256_set1_ps(round.factor), _mm256_set1_epi32(round.zero));
+    let (lines, rest) = x.as_chunks::<{ 2 * LANES }>();
+    let (line_codes, rest_codes) = codes.split_at_mut(8 * lines.len());
+    // Packing goes by halves of registers; this sorts them.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    let mut sums = _mm256_setzero_si256();
+    for (x, codes) in lines.iter().zip(line_codes.as_chunks_mut::<8>().0) {
+        let mut four = [_mm256_setzero_si256(); 4];
+        for (i, four) in four.iter_mut().enumerate() {
+            let x = load(&x.as_chunks::<LANES>().0[i / 2], i % 2);
+            let scaled = _mm256_mul_ps(_mm256_castsi256_ps(x), factor);
+            // To the nearest, halves to even, as any program has it that did not say otherwise.
+            *four = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(scaled, low), high)), zero);
+        }
+        let [a, b, c, d] = four;
+        let (ab, cd) = (_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_add_epi16(ab, cd), _mm256_set1_epi16(1)));
+        let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), order);
+        // SAFETY: eight quads are 32 bytes.
+        unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), bytes) };
+    }
+    let mut lanes = [0; LANES];
+    store(&mut lanes, 0, sums);
+    lanes.iter().sum::<i32>() + round.round(rest, rest_codes)
 }
 
 /// [`Kernel::add_multiple`](super::kernel::Kernel::add_multiple), half a line at a time.
