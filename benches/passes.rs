@@ -47,13 +47,11 @@ impl<'a> Passes<'a> {
     }
 }
 
-/// Bell-shaped numbers, as trained weights are.
+/// Bell-shaped numbers, as trained weights are, nearly all of them distinct.
 fn weights(seed: u64) -> Array2<f32> {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-    Array2::from_shape_simple_fn((SIDE, SIDE), || {
-        let bits = random.next_u64();
-        (0..4).map(|i| (bits >> (16 * i) & 0xFFFF) as f32).sum::<f32>() / 1e6 - 0.131_07
-    })
+    let mut unit = || (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 - 0.5;
+    Array2::from_shape_simple_fn((SIDE, SIDE), || (0.1 * (unit() + unit() + unit())) as f32)
 }
 
 /// The sum of all bits: what reading cannot do without.
@@ -111,6 +109,9 @@ fn run(threads: usize, wanted: &str) -> tersor::Result<()> {
         ("3 bits, per channel 0", Quantizer::uniform(3).per_channel(Axis(0))),
     ];
 
+    let magnitude = Pruner::magnitude(0.5);
+    let two_of_four = Pruner::magnitude(0.5).n_of_m(2, 4);
+
     let mut passes = Passes { wanted, list: Vec::new() };
     let mut add = |name: &str, bytes: f64, run| passes.add(name, bytes, run);
     let w = &w;
@@ -152,6 +153,12 @@ fn run(threads: usize, wanted: &str) -> tersor::Result<()> {
         add(&format!("unpack {bits} bits to u16"), bytes + 1.0, Box::new(move || drop(black_box(packed.to_vec()))));
     }
     let pruned = 8.0 + 1.0 / 8.0;
+    for (name, pruner) in [("magnitude 0.5", &magnitude), ("magnitude 2:4", &two_of_four)] {
+        if let Some((score, ranking)) = pruner.ranking() {
+            let run = move || drop(black_box(ranking.mask(score, w)));
+            add(&format!("mask, {name}"), 4.0 + 1.0 / 8.0, Box::new(run));
+        }
+    }
     for amount in [0.5, 0.9] {
         let name = format!("prune, magnitude {amount}");
         add(&name, pruned, Box::new(move || drop(black_box(Pruner::magnitude(amount).apply(w)))));

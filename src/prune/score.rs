@@ -58,6 +58,12 @@ pub trait Score: Debug + Send + Sync {
         Ok(units.mean(|element| if is_kept(element) { scores[element].into() } else { 0.0 }))
     }
 
+    /// Whether the score of an element is `|w|`; false by default. Masks are then found in the bits of the weights, without
+    /// a score being stored.
+    fn is_magnitude(&self) -> bool {
+        false
+    }
+
     /// The statistic that it reads; `None`, the default, for a score of the numbers alone.
     fn needs(&self) -> Option<Statistic> {
         None
