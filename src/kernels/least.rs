@@ -186,7 +186,21 @@ impl<'a> Living<'a> {
         let mut largest = [0i32; 16];
         let mut between = Vec::with_capacity(PIECE / 16);
         let (after, width) = (low.wrapping_add(1), high.saturating_sub(low).saturating_sub(1));
-        let mut block = |keys: &[u32; 64]| {
+        for (index, values) in self.values.chunks(64).enumerate() {
+            let mut keys = [DEAD; 64];
+            match values.first_chunk::<64>() {
+                Some(values) => keys.iter_mut().zip(values).for_each(|(key, x)| *key = x.to_bits() & MAGNITUDE),
+                None => keys.iter_mut().zip(values).for_each(|(key, x)| *key = x.to_bits() & MAGNITUDE),
+            }
+            for keys in keys.as_chunks::<16>().0 {
+                for i in 0..16 {
+                    // What fills up the last block is -1 here.
+                    largest[i] = largest[i].max(keys[i] as i32);
+                }
+            }
+            if let Some(alive) = self.alive {
+                bury(&mut keys, alive[index]);
+            }
             for keys in keys.as_chunks::<16>().0 {
                 for i in 0..16 {
                     sums[0][i] += i32::from(keys[i] < low);
@@ -194,32 +208,11 @@ impl<'a> Living<'a> {
                     sums[2][i] += i32::from(keys[i] <= high);
                 }
             }
-            let mut within = bits::of_64(keys, |key| key.wrapping_sub(after) < width);
+            let mut within = bits::of_64(&keys, |key| key.wrapping_sub(after) < width);
             while within != 0 {
                 between.push(keys[within.trailing_zeros() as usize]);
                 within &= within - 1;
             }
-        };
-        let (whole, rest) = self.values.as_chunks::<64>();
-        for (index, values) in whole.iter().enumerate() {
-            let mut keys = values.map(|x| x.to_bits() & MAGNITUDE);
-            for keys in keys.as_chunks::<16>().0 {
-                for i in 0..16 {
-                    largest[i] = largest[i].max(keys[i] as i32);
-                }
-            }
-            if let Some(alive) = self.alive {
-                bury(&mut keys, alive[index]);
-            }
-            block(&keys);
-        }
-        if !rest.is_empty() {
-            let mut keys = [DEAD; 64];
-            for (i, key) in keys[..rest.len()].iter_mut().enumerate() {
-                largest[0] = largest[0].max((rest[i].to_bits() & MAGNITUDE) as i32);
-                *key = self.key(64 * whole.len() + i);
-            }
-            block(&keys);
         }
         let [below, to_low, to_high] = sums.map(|sums| sums.iter().map(|sum| *sum as usize).sum());
         let finite = largest.iter().all(|largest| *largest < f32::INFINITY.to_bits() as i32);
@@ -238,8 +231,8 @@ fn bury(keys: &mut [u32; 64], alive: u64) {
 }
 
 /// The words of what stays if of every `M` consecutive numbers the least go until `n` stay, ties by the lower index; what
-/// does not count goes first. `M` divides 64 and the length.
-pub(crate) fn kept_of_groups<const M: usize>(tensor: Living<'_>, n: usize) -> Vec<u64> {
+/// does not count goes first. `M * G` is 64, and `M` divides the length.
+pub(crate) fn kept_of_groups<const M: usize, const G: usize>(tensor: Living<'_>, n: usize) -> Vec<u64> {
     let values = tensor.values;
     let mut words = vec![0; values.len().div_ceil(64)];
     parallel::for_each_chunk_mut(&mut words, PIECE / 64, |index, words| {
@@ -253,7 +246,7 @@ pub(crate) fn kept_of_groups<const M: usize>(tensor: Living<'_>, n: usize) -> Ve
                 last[..rest.len()].copy_from_slice(rest);
                 for (index, word) in words.iter_mut().enumerate() {
                     let values = whole.get(index).unwrap_or(&last);
-                    *word = best_of_64::<M>(values, n, alive.map(|alive| alive[index]));
+                    *word = best_of_64::<M, G>(values, n, alive.map(|alive| alive[index]));
                 }
             },
         );
@@ -265,7 +258,7 @@ pub(crate) fn kept_of_groups<const M: usize>(tensor: Living<'_>, n: usize) -> Ve
 }
 
 #[inline(always)]
-fn best_of_64<const M: usize>(values: &[f32; 64], n: usize, alive: Option<u64>) -> u64 {
+fn best_of_64<const M: usize, const G: usize>(values: &[f32; 64], n: usize, alive: Option<u64>) -> u64 {
     // One more than the magnitude; 0 for what does not count.
     let mut keys = [0i32; 64];
     for (key, x) in keys.iter_mut().zip(values) {
@@ -274,28 +267,28 @@ fn best_of_64<const M: usize>(values: &[f32; 64], n: usize, alive: Option<u64>) 
     if let Some(alive) = alive {
         keys.iter_mut().enumerate().for_each(|(i, key)| *key *= (alive >> i & 1) as i32);
     }
-    // Place by place, so that the same place of all groups is compared at once: `column[place][group]`.
-    let mut columns = [[0i32; 32]; M];
-    let groups = 64 / M;
+    // Place by place, so that the same place of all groups is compared at once.
+    let mut columns = [[0i32; G]; M];
     for (place, column) in columns.iter_mut().enumerate() {
-        for group in 0..groups {
-            column[group] = keys[M * group + place];
+        for (group, key) in column.iter_mut().enumerate() {
+            *key = keys[M * group + place];
         }
     }
-    let mut kept = [0u8; 64];
-    for place in 0..M {
-        let mut ranks = [0i32; 32];
-        for other in 0..M {
-            for group in 0..groups {
-                let (own, others) = (columns[place][group], columns[other][group]);
-                ranks[group] += i32::from(if other < place { others <= own } else { others < own });
+    // The bits of each group.
+    let mut kept = [0u32; G];
+    for (place, column) in columns.iter().enumerate() {
+        let mut ranks = [0i32; G];
+        for (other, others) in columns.iter().enumerate() {
+            for ((rank, own), other_key) in ranks.iter_mut().zip(column).zip(others) {
+                *rank += i32::from(if other < place { other_key <= own } else { other_key < own });
             }
         }
-        for group in 0..groups {
-            kept[M * group + place] = u8::from(ranks[group] as usize >= M - n);
+        for (kept, rank) in kept.iter_mut().zip(ranks) {
+            *kept |= u32::from(rank >= (M - n) as i32) << place;
         }
     }
-    bits::of_64(&kept, |kept| kept != 0) & alive.unwrap_or(u64::MAX)
+    let word = kept.iter().enumerate().fold(0, |word, (group, kept)| word | u64::from(*kept) << (M * group));
+    word & alive.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -350,7 +343,7 @@ mod tests {
                     .collect();
                 let alive = words(&alive);
                 let tensor = Living { values, alive: Some(&alive) };
-                prop_assert_eq!(kept_of_groups::<4>(tensor, n), words(&expected));
+                prop_assert_eq!(kept_of_groups::<4, 16>(tensor, n), words(&expected));
             }
         }
 

@@ -276,11 +276,11 @@ impl Ranking {
         let dense = Dense::new(weights)?;
         self.check_amount(n, m, dense.shape())?;
         let kept = match m {
-            _ if matrix(dense.shape()).1 % m != 0 => return Ok(None),
-            2 => kept_of_groups::<2>(living(&dense), n),
-            4 => kept_of_groups::<4>(living(&dense), n),
-            8 => kept_of_groups::<8>(living(&dense), n),
-            16 => kept_of_groups::<16>(living(&dense), n),
+            _ if !matrix(dense.shape()).1.is_multiple_of(m) => return Ok(None),
+            2 => kept_of_groups::<2, 32>(living(&dense), n),
+            4 => kept_of_groups::<4, 16>(living(&dense), n),
+            8 => kept_of_groups::<8, 8>(living(&dense), n),
+            16 => kept_of_groups::<16, 4>(living(&dense), n),
             _ => return Ok(None),
         };
         Ok(Some(Mask::from_words(dense.shape(), kept)))
