@@ -41,6 +41,22 @@ pub(super) trait Job {
     fn run<K: Kernel>(self, kernel: K) -> Self::Output;
 }
 
+/// Runs `f` compiled for the instructions of [`Isa::detect`], the plainest if it fails: for passes over memory, which give
+/// the same bits on every set. What `f` calls must be inlined: mark it `inline(always)`.
+#[inline(always)]
+pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+    struct Call<F>(F);
+    impl<R, F: FnOnce() -> R> Job for Call<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn run<K: Kernel>(self, kernel: K) -> R {
+            kernel.vectorize(self.0)
+        }
+    }
+    Isa::detect().unwrap_or(Isa(Set::Scalar(Scalar))).run(Call(f))
+}
+
 impl Isa {
     /// The best set of this machine, or the one named by the environment variable `TERSOR_ISA`
     /// (`scalar`, `avx2`, `avxvnni` or `avx512vnni`), which is read once.

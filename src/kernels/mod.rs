@@ -1,14 +1,16 @@
 //! Slices and numbers in, slices out: the only room with `unsafe`, and it knows nothing of `ndarray`.
 
 pub(crate) mod affine;
+pub(crate) mod bits;
 pub(crate) mod codebook;
 mod depth;
+pub(crate) mod ends;
 mod gemm;
 pub(crate) mod im2col;
 pub(crate) mod isa;
 mod kernel;
+pub(crate) mod least;
 pub mod limits;
-
 pub(crate) mod pack;
 mod panels;
 pub(crate) mod parallel;

@@ -59,6 +59,11 @@ impl Score for Magnitude {
         Ok(ArrayD::from_shape_vec(IxDyn(dense.shape()), sizes).expect("a score an element"))
     }
 
+    fn is_magnitude(&self) -> bool {
+        // Whatever the norm, it is that of one number; one that does not exist is found by `units`.
+        !(self.p.is_nan() || self.p == 0.0)
+    }
+
     fn units(&self, weights: &dyn Weights, units: &Units) -> Result<Vec<f64>> {
         let dense = Dense::new(weights)?;
         let size = |element: usize| f64::from(dense.values()[element].abs());

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    kernels::least::{self, Living, kept_of_groups},
     tensor::{Dense, Mask, PrunedTensor, Weights, matrix},
 };
 
@@ -147,16 +148,31 @@ impl Candidate {
     }
 }
 
+/// An amount, resolved.
+enum Removes {
+    Least(usize),
+    Below(f64),
+}
+
+fn living<'a>(dense: &'a Dense<'_>) -> Living<'a> {
+    Living { values: dense.values(), alive: dense.mask().map(Mask::words) }
+}
+
 impl Ranking {
     /// The mask of one tensor.
     ///
     /// # Errors
     /// As [`Pruner::apply`].
     pub fn mask(&self, score: &dyn Score, weights: &dyn Weights) -> Result<Mask> {
+        let Pattern::NOfM { n, m } = self.pattern else { return Ok(self.masks(score, &[weights])?.remove(0)) };
         self.check()?;
+        if score.is_magnitude()
+            && let Some(mask) = self.magnitudes_of_groups(weights, n, m)?
+        {
+            return Ok(mask);
+        }
         let candidate = self.candidate(score, weights)?;
-        let Pattern::NOfM { n, m } = self.pattern else { return Ok(self.cut(vec![candidate])?.remove(0)) };
-        self.check_amount(n, m, &candidate.before)?;
+        self.check_amount(n, m, candidate.before.shape())?;
         let Candidate { scores, alive, before, .. } = candidate;
         let removed = remove_least_of_groups(&scores, &alive, matrix(before.shape()).1, (n, m));
         Ok(Mask::build(before.shape(), |index| !removed[index]))
@@ -173,6 +189,9 @@ impl Ranking {
                 what: "n_of_m keeps as many in every group, whatever the other tensors hold".into(),
                 remedy: "prune tensor by tensor",
             });
+        }
+        if self.pattern == Pattern::Element && score.is_magnitude() {
+            return self.magnitudes(tensors);
         }
         self.cut(tensors.iter().map(|weights| self.candidate(score, *weights)).collect::<Result<_>>()?)
     }
@@ -213,24 +232,67 @@ impl Ranking {
     fn cut(&self, candidates: Vec<Candidate>) -> Result<Vec<Mask>> {
         let total: usize = candidates.iter().map(|candidate| candidate.scores.len()).sum();
         let mut living: Vec<f64> = candidates.iter().flat_map(Candidate::living).collect();
-        // What is gone counts towards an amount of the whole.
-        let (whole, gone) = if self.of_remaining { (living.len(), 0) } else { (total, total - living.len()) };
-        let mut cut = match (self.amount.of(whole)?, self.amount) {
-            (Some(count), _) => Cut::least(&mut living, count.saturating_sub(gone)),
-            (None, Amount::Below(threshold)) => Cut::below(threshold),
-            (None, _) => Cut::least(&mut living, 0),
+        let mut cut = match self.removes(living.len(), total)? {
+            Removes::Least(count) => Cut::least(&mut living, count),
+            Removes::Below(threshold) => Cut::below(threshold),
         };
         drop(living);
         Ok(candidates.into_iter().map(|candidate| candidate.mask(&mut cut)).collect())
     }
 
+    /// What goes of so many units that are left of a total.
+    fn removes(&self, living: usize, total: usize) -> Result<Removes> {
+        // What is gone counts towards an amount of the whole.
+        let (whole, gone) = if self.of_remaining { (living, 0) } else { (total, total - living) };
+        Ok(match (self.amount.of(whole)?, self.amount) {
+            (None, Amount::Below(threshold)) => Removes::Below(threshold),
+            (count, _) => Removes::Least(count.unwrap_or(0).saturating_sub(gone)),
+        })
+    }
+
+    /// Removes the least elements of all tensors together by magnitude.
+    fn magnitudes(&self, tensors: &[&dyn Weights]) -> Result<Vec<Mask>> {
+        let dense =
+            tensors.iter().map(|weights| Dense::unchecked("the weights", *weights)).collect::<Result<Vec<_>>>()?;
+        let living: Vec<Living<'_>> = dense.iter().map(living).collect();
+        let left = |dense: &Dense<'_>| dense.mask().map_or(dense.values().len(), Mask::kept);
+        let total = dense.iter().map(|dense| dense.values().len()).sum();
+        let cut = match self.removes(dense.iter().map(left).sum(), total)? {
+            Removes::Least(count) => least::Cut::least(&living, count),
+            Removes::Below(threshold) => {
+                dense.iter().try_for_each(Dense::check_finite)?;
+                Some(least::Cut::below(threshold))
+            }
+        };
+        let Some(mut cut) = cut else {
+            dense.iter().try_for_each(Dense::check_finite)?;
+            return Err(Error::NotFinite { what: "the weights", index: 0, value: f64::NAN });
+        };
+        Ok(dense.iter().zip(living).map(|(dense, living)| Mask::from_words(dense.shape(), cut.kept(living))).collect())
+    }
+
+    /// Removes the least of every group by magnitude, if groups are of a common size and no row ends within one.
+    fn magnitudes_of_groups(&self, weights: &dyn Weights, n: usize, m: usize) -> Result<Option<Mask>> {
+        let dense = Dense::new(weights)?;
+        self.check_amount(n, m, dense.shape())?;
+        let kept = match m {
+            _ if !matrix(dense.shape()).1.is_multiple_of(m) => return Ok(None),
+            2 => kept_of_groups::<2, 32>(living(&dense), n),
+            4 => kept_of_groups::<4, 16>(living(&dense), n),
+            8 => kept_of_groups::<8, 8>(living(&dense), n),
+            16 => kept_of_groups::<16, 4>(living(&dense), n),
+            _ => return Ok(None),
+        };
+        Ok(Some(Mask::from_words(dense.shape(), kept)))
+    }
+
     /// The amount says what the pattern says.
-    fn check_amount(&self, n: usize, m: usize, before: &Mask) -> Result<()> {
-        let (rows, columns) = matrix(before.shape());
+    fn check_amount(&self, n: usize, m: usize, shape: &[usize]) -> Result<()> {
+        let (rows, columns) = matrix(shape);
         let kept = rows * (columns / m * n + (columns % m).min(n));
         let agrees = match self.amount {
             Amount::Fraction(fraction) => (fraction - (1.0 - n as f64 / m as f64)).abs() < 1e-6,
-            Amount::Count(count) => count == before.len() - kept,
+            Amount::Count(count) => count == rows * columns - kept,
             Amount::Below(_) => false,
         };
         if agrees && !self.of_remaining {

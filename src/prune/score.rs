@@ -58,6 +58,13 @@ pub trait Score: Debug + Send + Sync {
         Ok(units.mean(|element| if is_kept(element) { scores[element].into() } else { 0.0 }))
     }
 
+    /// Whether the score of every element is `|w|`; false by default. Where single elements or N:M are ranked, masks are
+    /// then found in the bits of the weights, and neither [`elements`](Score::elements) nor [`units`](Score::units) is
+    /// asked.
+    fn is_magnitude(&self) -> bool {
+        false
+    }
+
     /// The statistic that it reads; `None`, the default, for a score of the numbers alone.
     fn needs(&self) -> Option<Statistic> {
         None

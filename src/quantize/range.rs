@@ -3,7 +3,7 @@
 use super::{CodeRange, entropy, fit::Fit};
 use crate::{
     error::{Error, Result},
-    kernels::parallel,
+    kernels::{ends::Ends, parallel},
 };
 
 /// Which part of the numbers a grid covers; what lies outside is clipped to its ends.
@@ -84,17 +84,7 @@ impl<'a> Sample<'a> {
 
 /// The least and the largest number; (0, 0) for none.
 pub(super) fn min_max(values: &[f32]) -> (f32, f32) {
-    let Some(first) = values.first() else { return (0.0, 0.0) };
-    const LANES: usize = 16;
-    let (mut low, mut high) = ([*first; LANES], [*first; LANES]);
-    let (whole, rest) = values.as_chunks::<LANES>();
-    for lanes in whole {
-        for ((x, low), high) in lanes.iter().zip(&mut low).zip(&mut high) {
-            *low = if x < low { *x } else { *low };
-            *high = if x > high { *x } else { *high };
-        }
-    }
-    (low.iter().chain(rest).fold(*first, |m, x| m.min(*x)), high.iter().chain(rest).fold(*first, |m, x| m.max(*x)))
+    Ends::of(values).or_zero()
 }
 
 impl Range {

@@ -5,7 +5,10 @@ use std::{fmt, ops::Range, sync::Arc};
 use ndarray::{ArrayBase, ArrayD, Data, DataMut, Dimension, IxDyn};
 
 use super::granularity::{elements, is_countable};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    kernels::bits,
+};
 
 /// Which elements of a tensor are kept (true) and which are removed (false), as a bitset in row-major order.
 ///
@@ -59,8 +62,13 @@ impl Mask {
 
     /// A mask that keeps what is not zero.
     pub fn of_nonzeros<S: Data<Elem = f32>, D: Dimension>(values: &ArrayBase<S, D>) -> Mask {
-        let mut each = values.iter();
-        Mask::build(values.shape(), |_| each.next().is_some_and(|x| *x != 0.0))
+        match values.as_slice() {
+            Some(slice) => Mask::from_words(values.shape(), bits::of(slice, |x| x != 0.0)),
+            None => {
+                let mut each = values.iter();
+                Mask::build(values.shape(), |_| each.next().is_some_and(|x| *x != 0.0))
+            }
+        }
     }
 
     /// Of a shape that an array has, so that it is countable.
@@ -138,7 +146,6 @@ impl Mask {
     }
 
     /// Of as many words as a countable shape needs, bits beyond the last element 0.
-    #[cfg(feature = "io")]
     pub(crate) fn from_words(shape: &[usize], words: Vec<u64>) -> Mask {
         debug_assert_eq!(words.len(), elements(shape).div_ceil(64));
         Mask { shape: shape.into(), words: words.into() }
@@ -150,6 +157,11 @@ impl Mask {
         let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.truncate(self.nbytes());
         bytes
+    }
+
+    /// The bits, the first element's lowest; those beyond the last are 0.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
     }
 
     /// The mask as an array of its shape.
@@ -172,17 +184,12 @@ impl Mask {
 
     /// As [`apply`](Mask::apply), of row-major elements as many as the mask has.
     pub(crate) fn apply_to_slice(&self, values: &mut [f32]) {
-        for (word, values) in self.words.iter().zip(values.chunks_mut(64)) {
-            match *word {
-                u64::MAX => {}
-                0 => values.fill(0.0),
-                // By bits, not by product: what is removed is 0, whatever it was.
-                word => values.iter_mut().enumerate().for_each(|(bit, x)| {
-                    let keep = 0u32.wrapping_sub((word >> bit & 1) as u32);
-                    *x = f32::from_bits(x.to_bits() & keep);
-                }),
-            }
-        }
+        bits::apply(&self.words, values);
+    }
+
+    /// Whether all that it removes is zero in row-major elements, as many as the mask has.
+    pub(crate) fn holds_zeros(&self, values: &[f32]) -> bool {
+        bits::of(values, |x| x != 0.0).iter().zip(&*self.words).all(|(nonzero, kept)| nonzero & !kept == 0)
     }
 
     /// What both keep.

@@ -6,7 +6,10 @@ use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
 use super::{Codes, Grid, Groups, Mask, QuantizedTensor, Statistic};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    kernels::ends::Ends,
+};
 
 /// A floating-point type that weights come in: `f32` (borrowed), `f64`, `f16` or `bf16` (converted once).
 pub trait Element: Copy + Send + Sync + 'static + seal::Sealed {
@@ -140,6 +143,7 @@ impl<W: Weights + ?Sized> Weights for Weighted<'_, W> {
 
 /// Weights checked and laid out for a scheme: row-major, not empty, every number finite, zero where a mask removes.
 pub(crate) struct Dense<'a> {
+    what: &'static str,
     values: CowArray<'a, f32, IxDyn>,
     mask: Option<Mask>,
     importance: Option<CowArray<'a, f32, IxDyn>>,
@@ -152,6 +156,17 @@ impl<'a> Dense<'a> {
 
     /// As [`new`](Dense::new), for numbers that an error should call otherwise.
     pub(crate) fn named(what: &'static str, weights: &'a dyn Weights) -> Result<Dense<'a>> {
+        let dense = Dense::unchecked(what, weights)?;
+        dense.check_finite().map(|()| dense)
+    }
+
+    /// The error that names the first number that is not finite, if there is one.
+    pub(crate) fn check_finite(&self) -> Result<()> {
+        finite(self.what, self.values())
+    }
+
+    /// As [`named`](Dense::named), for a pass that finds on its way whether every number is finite.
+    pub(crate) fn unchecked(what: &'static str, weights: &'a dyn Weights) -> Result<Dense<'a>> {
         let mut values = row_major(weights.values());
         if values.is_empty() {
             return Err(Error::Empty { what });
@@ -163,11 +178,10 @@ impl<'a> Dense<'a> {
                 return Err(Error::Shape { what: "the mask", expected, found });
             }
             // Copied only where there is something to remove: pruned tensors hold zeros.
-            if removed(mask, slice(&values)).any(|(_, x)| x != 0.0) {
+            if !mask.holds_zeros(slice(&values)) {
                 mask.apply(&mut values)?;
             }
         }
-        finite(what, slice(&values))?;
         let importance = match weights.importance() {
             None => None,
             Some(importance) => {
@@ -188,7 +202,7 @@ impl<'a> Dense<'a> {
                 Some(importance)
             }
         };
-        Ok(Dense { values, mask, importance })
+        Ok(Dense { what, values, mask, importance })
     }
 
     pub(crate) fn shape(&self) -> &[usize] {
@@ -259,8 +273,7 @@ fn removed<'a>(mask: &'a Mask, values: &'a [f32]) -> impl Iterator<Item = (usize
 
 /// Checks that every number is finite; `what` names the array in the error.
 pub(crate) fn finite(what: &'static str, values: &[f32]) -> Result<()> {
-    // One pass without a branch an element; the search runs only when there is something to be found.
-    if values.iter().fold(true, |all, x| all & x.is_finite()) {
+    if Ends::of(values).are_finite() {
         return Ok(());
     }
     match values.iter().position(|x| !x.is_finite()) {
