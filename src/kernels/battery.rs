@@ -106,8 +106,9 @@ impl Case {
             for output in 0..self.n {
                 let scale = |group| self.scale_w[output * self.depth.groups() + group];
                 let groups = 0..self.depth.groups();
-                let total = groups.fold(0.0, |total, g| total + scale(g) * self.oracle_integer(row, output, g) as f32);
-                out.push(total * self.grid.scale + self.bias[output]);
+                let total =
+                    groups.fold(0.0, |total, g| scale(g).mul_add(self.oracle_integer(row, output, g) as f32, total));
+                out.push(total.mul_add(self.grid.scale, self.bias[output]));
             }
         }
         out

@@ -5,6 +5,8 @@
 //!
 //! Panels are read from the second-level cache, where a row block of activations lies too; a tile goes down the whole
 //! depth of a group, so sums stay in registers and no partial results are stored.
+//!
+//! Threads share rows, or, where there are too few, panels; small products stay on one.
 
 use std::ops::Range;
 
@@ -13,7 +15,7 @@ use super::{
     kernel::{EXACT_QUADS, Kernel, LANES, MAX_LINES, MAX_ROWS, Tile},
     panels::PackedInt8,
     parallel,
-    products::{Ending, Integer, Output, Products},
+    products::{Ending, Integer, Out, Output, Products, Shift},
     quantize::Activations,
 };
 use crate::error::{Error, Result};
@@ -21,11 +23,14 @@ use crate::error::{Error, Result};
 /// Bytes of activations in a row block: a quarter of the usual second-level cache.
 const ROW_BLOCK: usize = 1 << 18;
 
-/// Multiplications that are worth a piece of their own (some 50 microseconds).
-const PIECE: usize = 1 << 25;
+/// Multiplications that are worth a piece of their own (some 30 microseconds).
+const PIECE: usize = 1 << 24;
 
-/// Rows for which reading the weights takes as long as multiplying by them.
+/// Rows for which reading the weights takes as long as multiplying by them, and the least in a piece of rows.
 const ROWS_TO_READ: usize = 16;
+
+/// Pieces for each thread: so many that a thread which is taken away leaves little.
+const PIECES: usize = 4;
 
 impl PackedInt8 {
     /// `out = activations * weights^T + bias`, row-major, m by n.
@@ -85,105 +90,146 @@ impl<T: Output> Job for Product<'_, T> {
     fn run<K: Kernel>(self, kernel: K) {
         let Product { weights, activations, bias, out } = self;
         let (m, n, depth) = (activations.m(), weights.n(), weights.depth());
-        let columns_in_panel = K::LINES * LANES;
-
-        // Row blocks of equal size, a multiple of the tile, that stay in the cache; then as many panels as make a
-        // piece worth its start.
-        let blocks = m.div_ceil((ROW_BLOCK / (4 * depth.quads().max(1))).max(K::ROWS));
-        let rows = m.div_ceil(blocks).next_multiple_of(K::ROWS);
-        let work = rows.max(ROWS_TO_READ) * columns_in_panel * 4 * depth.quads().max(1);
-        let panels = PIECE.div_ceil(work).min(weights.panels());
-
-        // LOOP 5 over row blocks and LOOP 4 over blocks of panels, in any order, on any thread.
-        let mut pieces: Vec<Piece<T>> = Vec::new();
-        for (block, out) in out.chunks_mut(rows * n).enumerate() {
-            let first = pieces.len();
-            let starts = (0..weights.panels()).step_by(panels);
-            pieces.extend(starts.map(|panel| Piece {
-                row: block * rows,
-                panels: panel..(panel + panels).min(weights.panels()),
-                out: Vec::with_capacity(rows),
-            }));
-            for row in out.chunks_mut(n) {
-                let parts = row.chunks_mut(panels * columns_in_panel);
-                pieces[first..].iter_mut().zip(parts).for_each(|(piece, part)| piece.out.push(part));
-            }
-        }
-        let bias = bias.unwrap_or_default();
         let exact = fits_i32(depth.group_size(), weights.reach(), activations.reach())
             && depth.group_size().div_ceil(4) <= EXACT_QUADS;
-        parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
-            for piece in pieces {
-                kernel.vectorize(
-                    #[inline(always)]
-                    || match exact {
-                        true => piece.run::<K, i32>(kernel, weights, activations, bias),
-                        false => piece.run::<K, i64>(kernel, weights, activations, bias),
-                    },
+        let bias = bias.unwrap_or_default();
+        let run = |piece: Piece<T>| {
+            kernel.vectorize(
+                #[inline(always)]
+                || match exact {
+                    true => piece.run::<K, i32>(kernel, weights, activations, bias),
+                    false => piece.run::<K, i64>(kernel, weights, activations, bias),
+                },
+            );
+        };
+        let panels = 0..weights.panels();
+        let work = m.max(ROWS_TO_READ).saturating_mul(n).saturating_mul(depth.k());
+        let pieces = (work / PIECE).min(PIECES * parallel::threads());
+        if parallel::threads() == 1 || pieces < 2 {
+            run(Piece { rows: 0..m, panels, out, stride: n });
+        } else if m >= ROWS_TO_READ * parallel::threads() {
+            let rows = m.div_ceil(pieces).max(ROWS_TO_READ).next_multiple_of(K::ROWS);
+            let piece = Piece { rows: 0..m, panels, out, stride: n };
+            parallel::divide(piece, m.div_ceil(rows), |piece, pieces| piece.halve_rows(pieces * rows), run);
+        } else {
+            // Whole panels one after the other, as far as outputs of several rows would not lie together.
+            let each = panels.len().div_ceil(pieces);
+            let pieces = panels.len().div_ceil(each);
+            let columns = each * K::LINES * LANES;
+            let divide = |out: &mut [T]| {
+                parallel::divide(
+                    Piece { rows: 0..m, panels, out, stride: n },
+                    pieces,
+                    |piece, pieces| piece.halve_panels(pieces * each, pieces * columns * m),
+                    |piece| run(Piece { stride: piece.out.len() / m, ..piece }),
                 );
+            };
+            if m == 1 {
+                return divide(out);
             }
-        });
+            T::with_room(m * n, |room| {
+                divide(room);
+                for (piece, room) in room.chunks(m * columns).enumerate() {
+                    let width = room.len() / m;
+                    for (out, room) in out.chunks_exact_mut(n).zip(room.chunks_exact(width)) {
+                        out[piece * columns..][..width].copy_from_slice(room);
+                    }
+                }
+            });
+        }
     }
 }
 
-/// The part of the output where a row block meets a block of panels.
+/// The part of the output where some rows meet some panels.
 struct Piece<'a, T> {
-    row: usize,
+    rows: Range<usize>,
     panels: Range<usize>,
-    /// A slice for each row.
-    out: Vec<&'a mut [T]>,
+    /// Its rows are `stride` apart.
+    out: &'a mut [T],
+    stride: usize,
 }
 
-impl<T: Output> Piece<'_, T> {
+impl<'a, T: Output> Piece<'a, T> {
+    fn halve_rows(self, rows: usize) -> (Self, Self) {
+        let middle = self.rows.start + rows;
+        let (first, second) = self.out.split_at_mut(rows * self.stride);
+        let panels = self.panels.clone();
+        let first = Piece { rows: self.rows.start..middle, panels, out: first, stride: self.stride };
+        (first, Piece { rows: middle..self.rows.end, out: second, ..self })
+    }
+
+    fn halve_panels(self, panels: usize, outputs: usize) -> (Self, Self) {
+        let middle = self.panels.start + panels;
+        let (first, second) = self.out.split_at_mut(outputs);
+        let rows = self.rows.clone();
+        let first = Piece { rows, panels: self.panels.start..middle, out: first, stride: self.stride };
+        (first, Piece { panels: middle..self.panels.end, out: second, ..self })
+    }
+
     #[inline(always)]
-    fn run<K: Kernel, P: Integer>(&mut self, kernel: K, weights: &PackedInt8, activations: &Activations, bias: &[T]) {
+    fn run<K: Kernel, P: Integer>(self, kernel: K, weights: &PackedInt8, activations: &Activations, bias: &[T]) {
+        let Piece { rows, panels, out, stride } = self;
         let (depth, groups) = (weights.depth(), weights.depth().groups());
+        let zero = weights.zero().filter(|_| activations.zero() == 0).map(P::from);
         let mut sums = [[P::from(0); LANES]; MAX_LINES];
         let mut offsets = [[P::from(0); LANES]; MAX_LINES];
         let mut totals = [[T::default(); LANES]; MAX_LINES];
-        // LOOP 3 over panels: the weights of one stay near.
-        for panel in self.panels.clone() {
-            let column = (panel - self.panels.start) * K::LINES * LANES;
-            let width = weights.width(panel);
-            let bias = bias.get(panel * K::LINES * LANES..).unwrap_or_default();
-            // LOOP 2 over tiles of rows.
-            for (tile, out) in self.out.chunks_mut(K::ROWS).enumerate() {
-                let first = self.row + tile * K::ROWS;
-                let quads_of_rows = activations.quads(first..first + out.len());
-                let sums = &mut sums[..out.len() * width];
-                let totals = &mut totals[..sums.len()];
-                if groups > 1 {
-                    totals.fill([T::default(); LANES]);
-                }
-                // LOOP 1 over the groups of the depth; the kernel goes down each.
-                for group in 0..groups {
-                    let (inputs, quads) = depth.group(group);
-                    let tile = Tile {
-                        quads: &quads_of_rows[quads.start..],
-                        stride: depth.quads(),
-                        rows: out.len(),
-                        panel: weights.lines(panel, quads),
-                        lines: width,
-                    };
-                    let mut row_sums = [P::from(0); MAX_ROWS];
-                    for (row_sum, index) in row_sums.iter_mut().zip(first..first + out.len()) {
-                        *row_sum = activations.row_sum(index, group).into();
+        let mut row_sums = [P::from(0); MAX_ROWS];
+
+        // LOOP 5 and 4 were the threads': rows here are cut again, into blocks that stay in the cache.
+        let block = (ROW_BLOCK / (4 * depth.quads().max(1))).next_multiple_of(K::ROWS);
+        for block in rows.clone().step_by(block).map(|start| start..rows.end.min(start + block)) {
+            // LOOP 3 over panels: the weights of one stay near.
+            for panel in panels.clone() {
+                let first_output = panel * K::LINES * LANES;
+                let column = first_output - panels.start * K::LINES * LANES;
+                let width = weights.width(panel);
+                let columns = (width * LANES).min(weights.n() - first_output);
+                let bias = bias.get(first_output..first_output + columns).unwrap_or_default();
+                // LOOP 2 over tiles of rows.
+                for first in block.clone().step_by(K::ROWS) {
+                    let tile_rows = first..block.end.min(first + K::ROWS);
+                    let quads_of_rows = activations.quads(tile_rows.clone());
+                    let lines = tile_rows.len() * width;
+                    let (sums, totals) = (&mut sums[..lines], &mut totals[..lines]);
+                    if groups > 1 {
+                        totals.fill([T::default(); LANES]);
                     }
-                    let grid = weights.grid(panel, group);
-                    if activations.zero() != 0 {
-                        for (offset, grid) in offsets.iter_mut().zip(grid) {
-                            *offset = grid.offset(inputs.len(), activations.zero());
+                    // LOOP 1 over the groups of the depth; the kernel goes down each.
+                    for group in 0..groups {
+                        let (inputs, quads) = depth.group(group);
+                        let tile = Tile {
+                            quads: &quads_of_rows[quads.start..],
+                            stride: depth.quads(),
+                            rows: tile_rows.len(),
+                            panel: weights.lines(panel, quads),
+                            lines: width,
+                        };
+                        for (row_sum, row) in row_sums.iter_mut().zip(tile_rows.clone()) {
+                            let sum = P::from(activations.row_sum(row, group));
+                            *row_sum = zero.map_or(sum, |zero| zero.wrapping_mul(&sum));
                         }
-                    }
-                    let row_sums = &row_sums[..out.len()];
-                    let mut products = Products { sums, row_sums, grid, offsets: &offsets };
-                    if group + 1 < groups {
-                        P::tile(kernel, &tile, products.sums);
-                        T::add(kernel, &products, totals);
-                    } else {
-                        let scales = activations.scales(first..first + out.len());
-                        let ending = Ending { totals, scales, bias, column };
-                        P::finish(kernel, &tile, &mut products, &ending, out);
+                        let grid = weights.grid(panel, group);
+                        if activations.zero() != 0 {
+                            for (offset, grid) in offsets.iter_mut().zip(grid) {
+                                *offset = grid.offset(inputs.len(), activations.zero());
+                            }
+                        }
+                        let row_sums = &row_sums[..tile_rows.len()];
+                        let shift = match zero {
+                            Some(_) => Shift::Rows(row_sums),
+                            None => Shift::Lanes(row_sums, &offsets),
+                        };
+                        let mut products = Products { sums, grid, shift };
+                        if group + 1 < groups {
+                            P::add(kernel, &tile, &mut products, totals);
+                        } else {
+                            let totals = (groups > 1).then_some(&*totals);
+                            let scales = activations.scales(tile_rows.clone());
+                            let ending = Ending { totals, scales, bias };
+                            let out = &mut out[(first - rows.start) * stride + column..];
+                            P::finish(kernel, &tile, &mut products, &ending, &mut Out { out, stride, columns });
+                        }
                     }
                 }
             }

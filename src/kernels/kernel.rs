@@ -1,7 +1,7 @@
 //! What an instruction set brings to the products: the integer product's tile, and a few constants.
 
 use super::{
-    products::{Ending, Products},
+    products::{Ending, Out, Products},
     quantize::Round,
 };
 
@@ -64,17 +64,16 @@ pub(super) trait Kernel: Copy + Send + Sync {
     /// each row as the panel has, all overwritten.
     fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]);
 
-    /// `total += scale * (sum - zero * row_sum - offset)`, for all rows and lines of a tile: integers wrap, then every
-    /// operation is rounded once.
-    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]);
+    /// The tile, its products added to the totals of the groups before. `products.sums` are room that need not be used,
+    /// here and below.
+    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]);
 
-    /// The tile, its products added as those of the last group, and `out = total * scale_a + bias`, every operation
-    /// rounded once. `products.sums` are room that need not be used.
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut [&mut [f32]]);
+    /// The tile, its products added as those of the last group, and `out = total * scale_a + bias`.
+    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>);
 
     /// The tile, and its products with the totals and the bias, in integers that wrap.
     #[inline(always)]
-    fn finish_i32(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<i32>, out: &mut [&mut [i32]]) {
+    fn finish_i32(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<i32>, out: &mut Out<i32>) {
         self.tile(tile, products.sums);
         products.finish(ending, out);
     }

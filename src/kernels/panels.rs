@@ -25,6 +25,8 @@ pub(crate) struct PackedInt8 {
     lines: Vec<Line>,
     /// `[panel][group][line]`
     grid: Vec<GridLine>,
+    /// The zero point, if there is but one.
+    zero: Option<i32>,
     reach: u32,
 }
 
@@ -62,6 +64,7 @@ impl PackedInt8 {
 
         let mut grid_lines = vec![GridLine::default(); all_lines * depth.groups()];
         let mut reach = 255;
+        let mut zeros = None;
         for output in 0..n {
             let (panel, place) = (output / in_panel, output % in_panel);
             let lines = width.min(all_lines - panel * width);
@@ -71,10 +74,13 @@ impl PackedInt8 {
                 let code_sum = row(output)[depth.group(group).0].iter().map(|code| i32::from(*code)).sum();
                 let lane = place % LANES;
                 (line.scale[lane], line.zero[lane], line.code_sum[lane]) = (scale, zero, code_sum);
+                let (least, most) = zeros.unwrap_or((zero, zero));
+                zeros = Some((zero.min(least), zero.max(most)));
                 reach = reach.max(zero.unsigned_abs()).max(255i32.abs_diff(zero));
             }
         }
-        PackedInt8 { isa, n, depth, width, lines, grid: grid_lines, reach }
+        let zero = zeros.filter(|(least, most)| least == most).map(|(zero, _)| zero);
+        PackedInt8 { isa, n, depth, width, lines, grid: grid_lines, zero, reach }
     }
 
     /// The instruction set that the weights are packed for.
@@ -95,6 +101,11 @@ impl PackedInt8 {
     /// Bytes in memory, padding included.
     pub(crate) fn nbytes(&self) -> usize {
         size_of_val(&*self.lines) + size_of_val(&*self.grid)
+    }
+
+    /// The zero point, if all outputs and groups have the same.
+    pub(super) fn zero(&self) -> Option<i32> {
+        self.zero
     }
 
     /// The largest `|code - zero|` that the zero points allow.

@@ -5,6 +5,42 @@
 #[cfg(feature = "rayon")]
 use rayon::prelude::*;
 
+/// Threads of the current pool.
+pub(crate) fn threads() -> usize {
+    #[cfg(feature = "rayon")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "rayon"))]
+    return 1;
+}
+
+/// Runs work in so many pieces: `halve(work, k)` parts it after the first `k` of its pieces. Nothing is allocated, and a
+/// thread that is late leaves its pieces to the others.
+pub(crate) fn divide<W: Send>(
+    work: W,
+    pieces: usize,
+    halve: impl Fn(W, usize) -> (W, W) + Sync,
+    run: impl Fn(W) + Sync,
+) {
+    fn divide<W: Send>(
+        work: W,
+        pieces: usize,
+        halve: &(impl Fn(W, usize) -> (W, W) + Sync),
+        run: &(impl Fn(W) + Sync),
+    ) {
+        if pieces < 2 {
+            return run(work);
+        }
+        let (first, second) = halve(work, pieces / 2);
+        let (left, right) =
+            (|| divide(first, pieces / 2, halve, run), || divide(second, pieces - pieces / 2, halve, run));
+        #[cfg(feature = "rayon")]
+        rayon::join(left, right);
+        #[cfg(not(feature = "rayon"))]
+        (left(), right());
+    }
+    divide(work, pieces, &halve, &run);
+}
+
 /// Calls `f(piece index, piece)` for consecutive pieces of `size` elements; the last may be shorter.
 pub(crate) fn for_each_chunk_mut<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
     #[cfg(feature = "rayon")]

@@ -2,7 +2,12 @@
 //!
 //! `code = clamp(round_half_even(x * (1 / scale)) + zero)`, the same bits on every instruction set.
 
-use std::{cell::Cell, mem, ops::Range};
+use std::{
+    cell::Cell,
+    mem,
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use super::{
     depth::Depth,
@@ -174,30 +179,21 @@ impl Job for Quantize<'_> {
         let (k, groups, stride) = (activations.depth.k(), activations.depth.groups(), activations.stride);
         let rows = PIECE.div_ceil(k);
         let (m, Buffers { codes, scales, sums }) = (activations.m, &mut activations.buffers);
-        let codes = codes[..m * stride].chunks_mut(rows * stride);
-        let scales = scales[..m].chunks_mut(rows);
-        let sums = sums[..m * groups].chunks_mut(rows * groups);
-        let parts = x.chunks(rows * k).zip(codes).zip(scales).zip(sums);
-        let mut pieces: Vec<Piece> = parts
-            .map(|(((x, codes), scales), sums)| Piece {
-                depth: activations.depth,
-                grid,
-                x,
-                codes,
-                scales,
-                sums,
-                finite: true,
-            })
-            .collect();
-        parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
-            pieces.iter_mut().for_each(|piece| {
+        let (codes, scales, sums) = (&mut codes[..m * stride], &mut scales[..m], &mut sums[..m * groups]);
+        let whole = Piece { depth: activations.depth, grid, x, codes, scales, sums };
+        let finite = AtomicBool::new(true);
+        parallel::divide(
+            whole,
+            m.div_ceil(rows),
+            |piece, pieces| piece.halve(pieces * rows),
+            |piece| {
                 kernel.vectorize(
                     #[inline(always)]
-                    || piece.run(kernel),
+                    || finite.fetch_and(piece.run(kernel), Ordering::Relaxed),
                 );
-            });
-        });
-        pieces.iter().all(|piece| piece.finite)
+            },
+        );
+        finite.into_inner()
     }
 }
 
@@ -209,18 +205,29 @@ struct Piece<'a> {
     codes: &'a mut [Quad],
     scales: &'a mut [f32],
     sums: &'a mut [i32],
-    finite: bool,
 }
 
 impl Piece<'_> {
+    fn halve(self, rows: usize) -> (Self, Self) {
+        let (x, x_rest) = self.x.split_at(rows * self.depth.k());
+        let (codes, codes_rest) = self.codes.split_at_mut(rows * self.depth.quads());
+        let (scales, scales_rest) = self.scales.split_at_mut(rows);
+        let (sums, sums_rest) = self.sums.split_at_mut(rows * self.depth.groups());
+        let (depth, grid) = (self.depth, self.grid);
+        let rest = Piece { depth, grid, x: x_rest, codes: codes_rest, scales: scales_rest, sums: sums_rest };
+        (Piece { depth, grid, x, codes, scales, sums }, rest)
+    }
+
+    /// False if a number is not finite.
     #[inline(always)]
-    fn run<K: Kernel>(&mut self, kernel: K) {
+    fn run<K: Kernel>(self, kernel: K) -> bool {
+        let mut finite = true;
         let stride = self.codes.len() / self.scales.len();
         let rows = self.x.chunks_exact(self.depth.k()).zip(self.codes.chunks_exact_mut(stride));
         let places = self.scales.iter_mut().zip(self.sums.chunks_exact_mut(self.depth.groups()));
         for ((x, codes), (scale, sums)) in rows.zip(places) {
             let largest = f32::from_bits(kernel.largest(x));
-            self.finite &= largest.is_finite();
+            finite &= largest.is_finite();
             let (zero, lowest) = self.grid.map_or((0, -127), |grid| (grid.zero.into(), -128));
             *scale = match self.grid {
                 Some(grid) => grid.scale,
@@ -233,6 +240,7 @@ impl Piece<'_> {
                 *sum = kernel.round(&round, &x[inputs], &mut codes[quads]);
             }
         }
+        finite
     }
 }
 

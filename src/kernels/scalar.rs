@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use super::{
     kernel::{FloatLine, Kernel, LANES, Lanes, Quad, Tile},
-    products::{Ending, Products},
+    products::{Ending, Out, Products},
     quantize::{self, Round},
 };
 
@@ -34,11 +34,12 @@ impl Kernel for Scalar {
         }
     }
 
-    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
-        products.add_scaled(totals);
+    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
+        self.tile(tile, products.sums);
+        products.add(totals);
     }
 
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut [&mut [f32]]) {
+    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
         self.tile(tile, products.sums);
         products.finish(ending, out);
     }

@@ -2,10 +2,10 @@
 
 use std::{arch::x86_64::*, hint::black_box};
 
-use super::{Rows, add_multiple, add_scaled, finish, load, round_codes, store};
+use super::{Rows, add, add_multiple, finish, load, round_codes, store};
 use crate::kernels::{
     kernel::{FloatLine, Kernel, Lanes, Quad, Tile},
-    products::{Ending, Products},
+    products::{Ending, Out, Products},
     quantize::{self, Round},
 };
 
@@ -53,18 +53,17 @@ impl Kernel for Avx2 {
     }
 
     #[inline(always)]
-    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
+    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
+        self.tile(tile, products.sums);
         // SAFETY: `self` proves the features.
-        unsafe { add_scaled(products, totals) }
+        unsafe { add(products, totals) }
     }
 
     #[inline(always)]
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut [&mut [f32]]) {
+    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
+        self.tile(tile, products.sums);
         // SAFETY: `self` proves the features.
-        unsafe {
-            self.tile(tile, products.sums);
-            finish(products, ending, out);
-        }
+        unsafe { finish(products, ending, out) }
     }
 
     #[inline(always)]

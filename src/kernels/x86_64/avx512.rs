@@ -5,7 +5,7 @@ use std::{arch::x86_64::*, hint::black_box};
 use super::{Bytes64, Rows};
 use crate::kernels::{
     kernel::{FloatLine, Kernel, LANES, Lanes, Quad, Tile},
-    products::{Ending, GridLine, Products},
+    products::{Ending, Out, Products, Shift},
     quantize::Round,
 };
 
@@ -48,19 +48,19 @@ impl Kernel for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn add_scaled(self, products: &Products<i32>, totals: &mut [Lanes<f32>]) {
+    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
         // SAFETY: `self` proves the features.
-        unsafe { add_scaled(products, totals) }
+        unsafe { any_rows(tile, Add { products, totals }) }
     }
 
     #[inline(always)]
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut [&mut [f32]]) {
+    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
         // SAFETY: `self` proves the features.
         unsafe { any_rows(tile, Finish { products, ending, out }) }
     }
 
     #[inline(always)]
-    fn finish_i32(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<i32>, out: &mut [&mut [i32]]) {
+    fn finish_i32(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<i32>, out: &mut Out<i32>) {
         // SAFETY: `self` proves the features.
         unsafe { any_rows(tile, Finish { products, ending, out }) }
     }
@@ -94,8 +94,12 @@ impl Kernel for Avx512Vnni {
     }
 }
 
-/// What becomes of a tile's sums, while they are in registers.
+/// What a tile's sums start from and what becomes of them, in registers both.
 trait End {
+    /// # Safety
+    /// The machine has AVX-512 F.
+    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R];
+
     /// # Safety
     /// The machine has AVX-512 F.
     unsafe fn end<const R: usize, const L: usize>(self, sums: [[__m512i; L]; R]);
@@ -106,14 +110,26 @@ struct Store<'a> {
     sums: &'a mut [Lanes<i32>],
 }
 
+/// They are added to the totals.
+struct Add<'a, 'p> {
+    products: &'a Products<'p, i32>,
+    totals: &'a mut [Lanes<f32>],
+}
+
 /// They are made outputs.
 struct Finish<'a, 'p, 'o, T> {
     products: &'a Products<'p, i32>,
     ending: &'a Ending<'a, T>,
-    out: &'a mut [&'o mut [T]],
+    out: &'a mut Out<'o, T>,
 }
 
 impl End for Store<'_> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
+        [[_mm512_setzero_si512(); L]; R]
+    }
+
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn end<const R: usize, const L: usize>(self, sums: [[__m512i; L]; R]) {
@@ -123,25 +139,52 @@ impl End for Store<'_> {
     }
 }
 
+impl End for Add<'_, '_> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
+        shifted(self.products)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
+        let totals = self.totals[..R * L].as_chunks_mut::<L>().0;
+        let scales = scales::<L>(self.products);
+        for (totals, products) in totals.iter_mut().zip(products) {
+            for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
+                let before = _mm512_castsi512_ps(load(total));
+                store(total, _mm512_castps_si512(_mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(product), before)));
+            }
+        }
+    }
+}
+
 impl End for Finish<'_, '_, '_, f32> {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn end<const R: usize, const L: usize>(self, sums: [[__m512i; L]; R]) {
-        let Finish { products, ending, out } = self;
-        let (row_sums, scales) = (&products.row_sums[..R], &ending.scales[..R]);
-        let (grid, offsets) = (&products.grid[..L], &products.offsets[..L]);
-        let (totals, out) = (&ending.totals[..R * L], &mut out[..R]);
-        let mut bias = [_mm512_setzero_ps(); L];
-        for (line, bias) in bias.iter_mut().enumerate() {
-            *bias = _mm512_castsi512_ps(load_some(ending.bias.get(line * LANES..).unwrap_or_default()));
-        }
-        for row in 0..R {
-            let mut out = &mut out[row][ending.column..];
-            for line in 0..L {
-                let sum = product(sums[row][line], row_sums[row], &grid[line], &offsets[line]);
-                let total = total(sum, &grid[line], &totals[row * L + line]);
-                let ended = _mm512_add_ps(_mm512_mul_ps(total, _mm512_set1_ps(scales[row])), bias[line]);
-                out = store_some(out, _mm512_castps_si512(ended));
+    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
+        shifted(self.products)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
+        let (scales_a, scales, bias) =
+            (&self.ending.scales[..R], scales::<L>(self.products), bias::<_, L>(self.ending));
+        let totals = self.ending.totals.map(|totals| totals[..R * L].as_chunks::<L>().0);
+        let mut out = Places::<f32, R, L>::new(self.out);
+        for (row, products) in products.into_iter().enumerate() {
+            let scale_a = _mm512_set1_ps(scales_a[row]);
+            for (line, product) in products.into_iter().enumerate() {
+                let before = match totals {
+                    Some(totals) => load(&totals[row][line]),
+                    None => _mm512_setzero_si512(),
+                };
+                let before = _mm512_castsi512_ps(before);
+                let total = _mm512_fmadd_ps(scales[line], _mm512_cvtepi32_ps(product), before);
+                let ended = _mm512_fmadd_ps(total, scale_a, _mm512_castsi512_ps(bias[line]));
+                out.put(row, line, _mm512_castps_si512(ended));
             }
         }
     }
@@ -150,20 +193,102 @@ impl End for Finish<'_, '_, '_, f32> {
 impl End for Finish<'_, '_, '_, i32> {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn end<const R: usize, const L: usize>(self, sums: [[__m512i; L]; R]) {
-        let Finish { products, ending, out } = self;
-        let (row_sums, grid, offsets) = (&products.row_sums[..R], &products.grid[..L], &products.offsets[..L]);
-        let (totals, out) = (&ending.totals[..R * L], &mut out[..R]);
-        let mut bias = [_mm512_setzero_si512(); L];
-        for (line, bias) in bias.iter_mut().enumerate() {
-            *bias = load_some(ending.bias.get(line * LANES..).unwrap_or_default());
+    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
+        shifted(self.products)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
+        let bias = bias::<_, L>(self.ending);
+        let totals = self.ending.totals.map(|totals| totals[..R * L].as_chunks::<L>().0);
+        let mut out = Places::<i32, R, L>::new(self.out);
+        for (row, products) in products.into_iter().enumerate() {
+            for (line, product) in products.into_iter().enumerate() {
+                let total = match totals {
+                    Some(totals) => _mm512_add_epi32(load(&totals[row][line]), product),
+                    None => product,
+                };
+                out.put(row, line, _mm512_add_epi32(total, bias[line]));
+            }
         }
-        for row in 0..R {
-            let mut out = &mut out[row][ending.column..];
-            for line in 0..L {
-                let sum = product(sums[row][line], row_sums[row], &grid[line], &offsets[line]);
-                let total = _mm512_add_epi32(load(&totals[row * L + line]), sum);
-                out = store_some(out, _mm512_add_epi32(total, bias[line]));
+    }
+}
+
+/// What the zero points take, taken before there are sums.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn shifted<const R: usize, const L: usize>(products: &Products<i32>) -> [[__m512i; L]; R] {
+    let mut starts = [[_mm512_setzero_si512(); L]; R];
+    match products.shift {
+        Shift::Rows(shifts) => {
+            for (starts, shift) in starts.iter_mut().zip(&shifts[..R]) {
+                *starts = [_mm512_set1_epi32(shift.wrapping_neg()); L];
+            }
+        }
+        Shift::Lanes(row_sums, offsets) => {
+            let (grid, offsets) = (&products.grid[..L], &offsets[..L]);
+            for (starts, row_sum) in starts.iter_mut().zip(&row_sums[..R]) {
+                let row_sum = _mm512_set1_epi32(row_sum.wrapping_neg());
+                for (line, start) in starts.iter_mut().enumerate() {
+                    let of_zero_w = _mm512_mullo_epi32(load(&grid[line].zero), row_sum);
+                    *start = _mm512_sub_epi32(of_zero_w, load(&offsets[line]));
+                }
+            }
+        }
+    }
+    starts
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn scales<const L: usize>(products: &Products<i32>) -> [__m512; L] {
+    let mut scales = [_mm512_setzero_ps(); L];
+    for (scale, grid) in scales.iter_mut().zip(&products.grid[..L]) {
+        *scale = _mm512_castsi512_ps(load(&grid.scale));
+    }
+    scales
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bias<T: Bytes4, const L: usize>(ending: &Ending<T>) -> [__m512i; L] {
+    let mut bias = [_mm512_setzero_si512(); L];
+    for (bias, some) in bias.iter_mut().zip(ending.bias.chunks(LANES)) {
+        *bias = load_some(some);
+    }
+    bias
+}
+
+/// Where the outputs of a tile of `R` rows and `L` lines go, checked once.
+struct Places<'a, T, const R: usize, const L: usize> {
+    out: &'a mut [T],
+    stride: usize,
+    columns: usize,
+}
+
+impl<'a, T: Bytes4, const R: usize, const L: usize> Places<'a, T, R, L> {
+    /// # Panics
+    /// If there is less room.
+    #[inline(always)]
+    fn new(out: &'a mut Out<T>) -> Self {
+        let (stride, columns) = (out.stride, out.columns.min(L * LANES));
+        assert!((R - 1) * stride + columns <= out.out.len());
+        Places { out: &mut *out.out, stride, columns }
+    }
+
+    /// As many of sixteen numbers as there are columns for.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn put(&mut self, row: usize, line: usize, value: __m512i) {
+        assert!(row < R && line < L);
+        let first = line * LANES;
+        // SAFETY: `new` has checked `columns` places from `row * stride` on, and no more are written.
+        unsafe {
+            let to = self.out.as_mut_ptr().wrapping_add(row * self.stride + first);
+            match first + LANES <= self.columns {
+                true => _mm512_storeu_si512(to.cast(), value),
+                false => _mm512_mask_storeu_epi32(to.cast(), first_of(self.columns.saturating_sub(first)), value),
             }
         }
     }
@@ -199,7 +324,8 @@ fn any_of_rows<const L: usize>(tile: &Tile, end: impl End) {
 fn tile_of<const R: usize, const L: usize>(tile: &Tile, end: impl End) {
     let panel = tile.panel.as_chunks::<L>().0;
     let rows = Rows::<R>::new(tile, panel.len());
-    let mut acc = [[_mm512_setzero_si512(); L]; R];
+    // SAFETY: this function has the features.
+    let mut acc = unsafe { end.start::<R, L>() };
     for (quad, lines) in panel.iter().enumerate() {
         let mut weights = [_mm512_setzero_si512(); L];
         for (weights, line) in weights.iter_mut().zip(lines) {
@@ -215,35 +341,6 @@ fn tile_of<const R: usize, const L: usize>(tile: &Tile, end: impl End) {
     }
     // SAFETY: this function has the features.
     unsafe { end.end(acc) }
-}
-
-/// A sum without what the zero points add.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn product(sum: __m512i, row_sum: i32, grid: &GridLine, offset: &Lanes<i32>) -> __m512i {
-    let of_zero_w = _mm512_mullo_epi32(load(&grid.zero), _mm512_set1_epi32(row_sum));
-    _mm512_sub_epi32(_mm512_sub_epi32(sum, of_zero_w), load(offset))
-}
-
-/// The total with one more product.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn total(product: __m512i, grid: &GridLine, total: &Lanes<f32>) -> __m512 {
-    let scaled = _mm512_mul_ps(_mm512_castsi512_ps(load(&grid.scale)), _mm512_cvtepi32_ps(product));
-    _mm512_add_ps(_mm512_castsi512_ps(load(total)), scaled)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn add_scaled(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
-    let Products { sums, row_sums, grid, offsets } = products;
-    let rows = sums.chunks_exact(grid.len()).zip(totals.chunks_exact_mut(grid.len()));
-    for ((sums, totals), row_sum) in rows.zip(*row_sums) {
-        for (((sum, so_far), grid), offset) in sums.iter().zip(totals).zip(*grid).zip(*offsets) {
-            let total = total(product(load(sum), *row_sum, grid, offset), grid, so_far);
-            store(so_far, _mm512_castps_si512(total));
-        }
-    }
 }
 
 #[inline]
@@ -295,10 +392,10 @@ fn round_codes<const CLAMP: bool>(round: &Round, x: &[f32], codes: &mut [Quad]) 
         store(codes, _mm512_permutexvar_epi32(order, bytes));
     }
     for (x, codes) in rest.chunks(LANES).zip(rest_codes.chunks_mut(LANES)) {
-        let integers = _mm512_maskz_mov_epi32(first(x.len()), integers(_mm512_castsi512_ps(load_some(x))));
+        let integers = _mm512_maskz_mov_epi32(first_of(x.len()), integers(_mm512_castsi512_ps(load_some(x))));
         sums = _mm512_add_epi32(sums, integers);
         // SAFETY: no more bytes than there are codes.
-        unsafe { _mm_mask_storeu_epi8(codes.as_mut_ptr(), first(codes.len()), _mm512_cvtepi32_epi8(integers)) };
+        unsafe { _mm_mask_storeu_epi8(codes.as_mut_ptr(), first_of(codes.len()), _mm512_cvtepi32_epi8(integers)) };
     }
     _mm512_reduce_add_epi32(sums)
 }
@@ -327,7 +424,7 @@ fn store<T: Bytes64>(to: &mut T, value: __m512i) {
 
 /// A mask for the first of sixteen.
 #[inline(always)]
-fn first(count: usize) -> __mmask16 {
+fn first_of(count: usize) -> __mmask16 {
     ((1u32 << count.min(LANES)) - 1) as u16
 }
 
@@ -339,23 +436,7 @@ fn load_some<T: Bytes4>(from: &[T]) -> __m512i {
         return _mm512_setzero_si512(); // a masked load from nowhere is allowed, but takes hundreds of cycles
     }
     // SAFETY: no more than there are.
-    unsafe { _mm512_maskz_loadu_epi32(first(from.len()), from.as_ptr().cast()) }
-}
-
-/// As many of sixteen as there is room for; the room that is left.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store_some<T: Bytes4>(to: &mut [T], value: __m512i) -> &mut [T] {
-    if to.len() >= LANES {
-        let (whole, rest) = to.split_at_mut(LANES);
-        // SAFETY: sixteen of 32 bits.
-        unsafe { _mm512_storeu_si512(whole.as_mut_ptr().cast(), value) };
-        rest
-    } else {
-        // SAFETY: no more than there is room for.
-        unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), first(to.len()), value) };
-        &mut []
-    }
+    unsafe { _mm512_maskz_loadu_epi32(first_of(from.len()), from.as_ptr().cast()) }
 }
 
 /// # Safety

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 
 use super::{
     kernel::{FloatLine, LANES, Lanes, Line, Quad, Tile},
-    products::{Ending, Products},
+    products::{Ending, Out, Products, Shift},
     quantize::Round,
 };
 
@@ -78,47 +78,55 @@ fn store<T: Bytes64>(to: &mut T, half: usize, value: __m256i) {
 
 /// Half the total of a row, with its product, for panels of one line.
 #[inline]
-#[target_feature(enable = "avx2")]
-fn total(products: &Products<i32>, row: usize, half: usize, totals: &[Lanes<f32>]) -> __m256 {
+#[target_feature(enable = "avx2,fma")]
+fn total(products: &Products<i32>, row: usize, half: usize, before: __m256) -> __m256 {
     let grid = &products.grid[0];
-    let of_zero_w = _mm256_mullo_epi32(load(&grid.zero, half), _mm256_set1_epi32(products.row_sums[row]));
-    let product = _mm256_sub_epi32(load(&products.sums[row], half), of_zero_w);
-    let product = _mm256_sub_epi32(product, load(&products.offsets[0], half));
-    let scaled = _mm256_mul_ps(_mm256_castsi256_ps(load(&grid.scale, half)), _mm256_cvtepi32_ps(product));
-    _mm256_add_ps(_mm256_castsi256_ps(load(&totals[row], half)), scaled)
+    let shift = match products.shift {
+        Shift::Rows(shifts) => _mm256_set1_epi32(shifts[row]),
+        Shift::Lanes(row_sums, offsets) => {
+            let of_zero_w = _mm256_mullo_epi32(load(&grid.zero, half), _mm256_set1_epi32(row_sums[row]));
+            _mm256_add_epi32(of_zero_w, load(&offsets[0], half))
+        }
+    };
+    let product = _mm256_cvtepi32_ps(_mm256_sub_epi32(load(&products.sums[row], half), shift));
+    _mm256_fmadd_ps(_mm256_castsi256_ps(load(&grid.scale, half)), product, before)
 }
 
-/// [`Kernel::add_scaled`](super::kernel::Kernel::add_scaled).
+/// [`Kernel::add`](super::kernel::Kernel::add), when the sums are there.
 #[inline]
-#[target_feature(enable = "avx2")]
-fn add_scaled(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
+#[target_feature(enable = "avx2,fma")]
+fn add(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
     for half in 0..2 {
-        for row in 0..products.row_sums.len() {
-            let total = total(products, row, half, totals);
-            store(&mut totals[row], half, _mm256_castps_si256(total));
+        for (row, totals) in totals.iter_mut().enumerate() {
+            let before = _mm256_castsi256_ps(load(totals, half));
+            store(totals, half, _mm256_castps_si256(total(products, row, half, before)));
         }
     }
 }
 
-/// [`Kernel::finish`](super::kernel::Kernel::finish).
+/// [`Kernel::finish`](super::kernel::Kernel::finish), when the sums are there.
 #[inline]
-#[target_feature(enable = "avx2")]
-fn finish(products: &Products<i32>, ending: &Ending<f32>, out: &mut [&mut [f32]]) {
+#[target_feature(enable = "avx2,fma")]
+fn finish(products: &Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
     let mut bias = [0.0; LANES];
     let some = ending.bias.len().min(LANES);
     bias[..some].copy_from_slice(&ending.bias[..some]);
-    for (row, out) in out.iter_mut().enumerate() {
+    for (row, out_row) in out.out.chunks_mut(out.stride).take(products.sums.len()).enumerate() {
         let scale = _mm256_set1_ps(ending.scales[row]);
         let mut lanes = [0.0; LANES];
         for half in 0..2 {
-            let scaled = _mm256_mul_ps(total(products, row, half, ending.totals), scale);
+            let before = match ending.totals {
+                Some(totals) => _mm256_castsi256_ps(load(&totals[row], half)),
+                None => _mm256_setzero_ps(),
+            };
             let bias = _mm256_castsi256_ps(load(&bias, half));
-            store(&mut lanes, half, _mm256_castps_si256(_mm256_add_ps(scaled, bias)));
+            let ended = _mm256_fmadd_ps(total(products, row, half, before), scale, bias);
+            store(&mut lanes, half, _mm256_castps_si256(ended));
         }
-        let out = &mut out[ending.column..];
-        match out.first_chunk_mut() {
+        let out_row = &mut out_row[..out.columns];
+        match out_row.first_chunk_mut() {
             Some(whole) => *whole = lanes,
-            None => out.copy_from_slice(&lanes[..out.len()]),
+            None => out_row.copy_from_slice(&lanes[..out_row.len()]),
         }
     }
 }
