@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 pub(crate) struct Depth {
     k: usize,
     group_size: usize,
+    // Kept, since divisions take long where a tile is short.
+    groups: usize,
+    quads: usize,
 }
 
 impl Depth {
@@ -29,7 +32,9 @@ impl Depth {
         if k > Depth::MAX {
             return Err(Error::Setting { setting: "k", value: k as f64, bound: "at most 8388608 (2^23) inputs" });
         }
-        Ok(Depth { k, group_size: group_size.min(k.max(1)) })
+        let group_size = group_size.min(k.max(1));
+        let quads = k / group_size * group_size.div_ceil(4) + (k % group_size).div_ceil(4);
+        Ok(Depth { k, group_size, groups: k.div_ceil(group_size), quads })
     }
 
     /// The number of inputs.
@@ -44,13 +49,12 @@ impl Depth {
 
     /// The number of groups.
     pub(crate) fn groups(self) -> usize {
-        self.k.div_ceil(self.group_size)
+        self.groups
     }
 
     /// The number of quads.
     pub(super) fn quads(self) -> usize {
-        let quads_in_group = self.group_size.div_ceil(4);
-        self.k / self.group_size * quads_in_group + (self.k % self.group_size).div_ceil(4)
+        self.quads
     }
 
     /// The inputs of a group, and the quads that hold them.

@@ -164,6 +164,9 @@ impl Activations {
 /// Elements that are worth a piece of their own (some 30 microseconds).
 const PIECE: usize = 1 << 18;
 
+/// Elements that stay in the first-level cache, beside their codes.
+const IN_CACHE: usize = 1 << 13;
+
 /// Fills in the codes, scales and sums; false if a number is not finite.
 struct Quantize<'a> {
     x: &'a [f32],
@@ -221,23 +224,32 @@ impl Piece<'_> {
     /// False if a number is not finite.
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> bool {
+        /// Rows whose scales are found before the first is rounded, which would wait for its scale.
+        const TOGETHER: usize = 8;
+        let (k, stride, groups) = (self.depth.k(), self.depth.quads(), self.depth.groups());
+        // As many as stay in the nearest cache.
+        let together = (IN_CACHE / k).clamp(1, TOGETHER);
+        let rows = self.x.chunks(together * k).zip(self.codes.chunks_mut(together * stride));
+        let places = self.scales.chunks_mut(together).zip(self.sums.chunks_mut(together * groups));
         let mut finite = true;
-        let stride = self.codes.len() / self.scales.len();
-        let rows = self.x.chunks_exact(self.depth.k()).zip(self.codes.chunks_exact_mut(stride));
-        let places = self.scales.iter_mut().zip(self.sums.chunks_exact_mut(self.depth.groups()));
-        for ((x, codes), (scale, sums)) in rows.zip(places) {
-            let largest = f32::from_bits(kernel.largest(x));
-            finite &= largest.is_finite();
+        for ((x, codes), (scales, sums)) in rows.zip(places) {
+            for (x, scale) in x.chunks_exact(k).zip(&mut *scales) {
+                let largest = f32::from_bits(kernel.largest(x));
+                finite &= largest.is_finite();
+                *scale = match self.grid {
+                    Some(grid) => grid.scale,
+                    // The bound keeps the reciprocal finite for rows of zeros and subnormals.
+                    None => (largest / 127.0).max(f32::MIN_POSITIVE),
+                };
+            }
             let (zero, lowest) = self.grid.map_or((0, -127), |grid| (grid.zero.into(), -128));
-            *scale = match self.grid {
-                Some(grid) => grid.scale,
-                // The bound keeps the reciprocal finite for rows of zeros and subnormals.
-                None => (largest / 127.0).max(f32::MIN_POSITIVE),
-            };
-            let round = Round { factor: 1.0 / *scale, zero, lowest };
-            for (group, sum) in sums.iter_mut().enumerate() {
-                let (inputs, quads) = self.depth.group(group);
-                *sum = kernel.round(&round, &x[inputs], &mut codes[quads]);
+            let rows = x.chunks_exact(k).zip(codes.chunks_exact_mut(stride));
+            for ((x, codes), (scale, sums)) in rows.zip(scales.iter().zip(sums.chunks_exact_mut(groups))) {
+                let round = Round { factor: 1.0 / *scale, zero, lowest };
+                for (group, sum) in sums.iter_mut().enumerate() {
+                    let (inputs, quads) = self.depth.group(group);
+                    *sum = kernel.round(&round, &x[inputs], &mut codes[quads]);
+                }
             }
         }
         finite

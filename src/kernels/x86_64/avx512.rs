@@ -94,7 +94,8 @@ impl Kernel for Avx512Vnni {
     }
 }
 
-/// What a tile's sums start from and what becomes of them, in registers both.
+/// What a tile's sums start from and what becomes of them, in registers both: inlined by force, which a function with
+/// features of its own cannot be.
 trait End {
     /// # Safety
     /// The machine has AVX-512 F.
@@ -124,140 +125,160 @@ struct Finish<'a, 'p, 'o, T> {
 }
 
 impl End for Store<'_> {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[inline(always)]
     unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        [[_mm512_setzero_si512(); L]; R]
+        // SAFETY: the caller has the features.
+        unsafe { [[_mm512_setzero_si512(); L]; R] }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[inline(always)]
     unsafe fn end<const R: usize, const L: usize>(self, sums: [[__m512i; L]; R]) {
-        for (to, sum) in self.sums[..R * L].iter_mut().zip(sums.as_flattened()) {
-            store(to, *sum);
+        // SAFETY: the caller has the features.
+        unsafe {
+            for (to, sum) in self.sums[..R * L].iter_mut().zip(sums.as_flattened()) {
+                store(to, *sum);
+            }
         }
     }
 }
 
 impl End for Add<'_, '_> {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[inline(always)]
     unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        shifted(self.products)
+        // SAFETY: the caller has the features.
+        unsafe { shifted(self.products) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[inline(always)]
     unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
-        let totals = self.totals[..R * L].as_chunks_mut::<L>().0;
-        let scales = scales::<L>(self.products);
-        for (totals, products) in totals.iter_mut().zip(products) {
-            for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
-                let before = _mm512_castsi512_ps(load(total));
-                store(total, _mm512_castps_si512(_mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(product), before)));
+        // SAFETY: the caller has the features.
+        unsafe {
+            let totals = self.totals[..R * L].as_chunks_mut::<L>().0;
+            let scales = scales::<L>(self.products);
+            for (totals, products) in totals.iter_mut().zip(products) {
+                for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
+                    let before = _mm512_castsi512_ps(load(total));
+                    store(total, _mm512_castps_si512(_mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(product), before)));
+                }
             }
         }
     }
 }
 
 impl End for Finish<'_, '_, '_, f32> {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[inline(always)]
     unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        shifted(self.products)
+        // SAFETY: the caller has the features.
+        unsafe { shifted(self.products) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[inline(always)]
     unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
-        let (scales_a, scales, bias) =
-            (&self.ending.scales[..R], scales::<L>(self.products), bias::<_, L>(self.ending));
-        let totals = self.ending.totals.map(|totals| totals[..R * L].as_chunks::<L>().0);
-        let mut out = Places::<f32, R, L>::new(self.out);
-        for (row, products) in products.into_iter().enumerate() {
-            let scale_a = _mm512_set1_ps(scales_a[row]);
-            for (line, product) in products.into_iter().enumerate() {
-                let before = match totals {
-                    Some(totals) => load(&totals[row][line]),
-                    None => _mm512_setzero_si512(),
-                };
-                let before = _mm512_castsi512_ps(before);
-                let total = _mm512_fmadd_ps(scales[line], _mm512_cvtepi32_ps(product), before);
-                let ended = _mm512_fmadd_ps(total, scale_a, _mm512_castsi512_ps(bias[line]));
-                out.put(row, line, _mm512_castps_si512(ended));
+        // SAFETY: the caller has the features.
+        unsafe {
+            let (scales_a, scales, bias) =
+                (&self.ending.scales[..R], scales::<L>(self.products), bias::<_, L>(self.ending));
+            let totals = self.ending.totals.map(|totals| totals[..R * L].as_chunks::<L>().0);
+            let mut out = Places::<f32, R, L>::new(self.out);
+            for (row, products) in products.into_iter().enumerate() {
+                let scale_a = _mm512_set1_ps(scales_a[row]);
+                for (line, product) in products.into_iter().enumerate() {
+                    let before = match totals {
+                        Some(totals) => load(&totals[row][line]),
+                        None => _mm512_setzero_si512(),
+                    };
+                    let before = _mm512_castsi512_ps(before);
+                    let total = _mm512_fmadd_ps(scales[line], _mm512_cvtepi32_ps(product), before);
+                    let ended = _mm512_fmadd_ps(total, scale_a, _mm512_castsi512_ps(bias[line]));
+                    out.put(row, line, _mm512_castps_si512(ended));
+                }
             }
         }
     }
 }
 
 impl End for Finish<'_, '_, '_, i32> {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[inline(always)]
     unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        shifted(self.products)
+        // SAFETY: the caller has the features.
+        unsafe { shifted(self.products) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[inline(always)]
     unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
-        let bias = bias::<_, L>(self.ending);
-        let totals = self.ending.totals.map(|totals| totals[..R * L].as_chunks::<L>().0);
-        let mut out = Places::<i32, R, L>::new(self.out);
-        for (row, products) in products.into_iter().enumerate() {
-            for (line, product) in products.into_iter().enumerate() {
-                let total = match totals {
-                    Some(totals) => _mm512_add_epi32(load(&totals[row][line]), product),
-                    None => product,
-                };
-                out.put(row, line, _mm512_add_epi32(total, bias[line]));
+        // SAFETY: the caller has the features.
+        unsafe {
+            let bias = bias::<_, L>(self.ending);
+            let totals = self.ending.totals.map(|totals| totals[..R * L].as_chunks::<L>().0);
+            let mut out = Places::<i32, R, L>::new(self.out);
+            for (row, products) in products.into_iter().enumerate() {
+                for (line, product) in products.into_iter().enumerate() {
+                    let total = match totals {
+                        Some(totals) => _mm512_add_epi32(load(&totals[row][line]), product),
+                        None => product,
+                    };
+                    out.put(row, line, _mm512_add_epi32(total, bias[line]));
+                }
             }
         }
     }
 }
 
 /// What the zero points take, taken before there are sums.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn shifted<const R: usize, const L: usize>(products: &Products<i32>) -> [[__m512i; L]; R] {
-    let mut starts = [[_mm512_setzero_si512(); L]; R];
-    match products.shift {
-        Shift::Rows(shifts) => {
-            for (starts, shift) in starts.iter_mut().zip(&shifts[..R]) {
-                *starts = [_mm512_set1_epi32(shift.wrapping_neg()); L];
+/// # Safety
+/// The machine has AVX-512 F.
+#[inline(always)]
+unsafe fn shifted<const R: usize, const L: usize>(products: &Products<i32>) -> [[__m512i; L]; R] {
+    // SAFETY: the caller has the features.
+    unsafe {
+        let mut starts = [[_mm512_setzero_si512(); L]; R];
+        match products.shift {
+            Shift::Rows(shifts) => {
+                for (starts, shift) in starts.iter_mut().zip(&shifts[..R]) {
+                    *starts = [_mm512_set1_epi32(shift.wrapping_neg()); L];
+                }
             }
-        }
-        Shift::Lanes(row_sums, offsets) => {
-            let (grid, offsets) = (&products.grid[..L], &offsets[..L]);
-            for (starts, row_sum) in starts.iter_mut().zip(&row_sums[..R]) {
-                let row_sum = _mm512_set1_epi32(row_sum.wrapping_neg());
-                for (line, start) in starts.iter_mut().enumerate() {
-                    let of_zero_w = _mm512_mullo_epi32(load(&grid[line].zero), row_sum);
-                    *start = _mm512_sub_epi32(of_zero_w, load(&offsets[line]));
+            Shift::Lanes(row_sums, offsets) => {
+                let (grid, offsets) = (&products.grid[..L], &offsets[..L]);
+                for (starts, row_sum) in starts.iter_mut().zip(&row_sums[..R]) {
+                    let row_sum = _mm512_set1_epi32(row_sum.wrapping_neg());
+                    for (line, start) in starts.iter_mut().enumerate() {
+                        let of_zero_w = _mm512_mullo_epi32(load(&grid[line].zero), row_sum);
+                        *start = _mm512_sub_epi32(of_zero_w, load(&offsets[line]));
+                    }
                 }
             }
         }
+        starts
     }
-    starts
 }
 
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn scales<const L: usize>(products: &Products<i32>) -> [__m512; L] {
-    let mut scales = [_mm512_setzero_ps(); L];
-    for (scale, grid) in scales.iter_mut().zip(&products.grid[..L]) {
-        *scale = _mm512_castsi512_ps(load(&grid.scale));
+/// # Safety
+/// The machine has AVX-512 F.
+#[inline(always)]
+unsafe fn scales<const L: usize>(products: &Products<i32>) -> [__m512; L] {
+    // SAFETY: the caller has the features.
+    unsafe {
+        let mut scales = [_mm512_setzero_ps(); L];
+        for (scale, grid) in scales.iter_mut().zip(&products.grid[..L]) {
+            *scale = _mm512_castsi512_ps(load(&grid.scale));
+        }
+        scales
     }
-    scales
 }
 
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn bias<T: Bytes4, const L: usize>(ending: &Ending<T>) -> [__m512i; L] {
-    let mut bias = [_mm512_setzero_si512(); L];
-    for (bias, some) in bias.iter_mut().zip(ending.bias.chunks(LANES)) {
-        *bias = load_some(some);
+/// # Safety
+/// The machine has AVX-512 F.
+#[inline(always)]
+unsafe fn bias<T: Bytes4, const L: usize>(ending: &Ending<T>) -> [__m512i; L] {
+    // SAFETY: the caller has the features.
+    unsafe {
+        let mut bias = [_mm512_setzero_si512(); L];
+        for (bias, some) in bias.iter_mut().zip(ending.bias.chunks(LANES)) {
+            *bias = load_some(some);
+        }
+        bias
     }
-    bias
 }
 
 /// Where the outputs of a tile of `R` rows and `L` lines go, checked once.
@@ -278,10 +299,12 @@ impl<'a, T: Bytes4, const R: usize, const L: usize> Places<'a, T, R, L> {
     }
 
     /// As many of sixteen numbers as there are columns for.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn put(&mut self, row: usize, line: usize, value: __m512i) {
-        assert!(row < R && line < L);
+    ///
+    /// # Safety
+    /// The machine has AVX-512 F; `row < R`, `line < L`.
+    #[inline(always)]
+    unsafe fn put(&mut self, row: usize, line: usize, value: __m512i) {
+        debug_assert!(row < R && line < L);
         let first = line * LANES;
         // SAFETY: `new` has checked `columns` places from `row * stride` on, and no more are written.
         unsafe {
