@@ -36,7 +36,10 @@ pub(crate) fn divide<W: Send>(
         #[cfg(feature = "rayon")]
         rayon::join(left, right);
         #[cfg(not(feature = "rayon"))]
-        (left(), right());
+        {
+            left();
+            right();
+        }
     }
     divide(work, pieces, &halve, &run);
 }
