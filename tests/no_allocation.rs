@@ -1,46 +1,17 @@
 //! A product into an array that is there allocates nothing once it has run.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
-};
-
 use ndarray::{Array2, Axis};
 use tersor::{PackedWeights, Quantizer, packed::Activations};
 
-/// The system's, counted, whatever the thread.
-struct Counted;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-#[allow(unsafe_code)] // a test's own, since nothing safe counts allocations
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counted {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that the system asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTED: Counted = Counted;
-
-/// Allocations of some more products of a shape, the first being done.
+/// Allocations by this thread in some more products of a shape, the first being done.
 fn allocations(scheme: &dyn Quantizer, activations: Activations, (m, n, k): (usize, usize, usize)) -> usize {
     let number = |(i, j): (usize, usize)| ((i * 31 + j * 17) % 64) as f32 / 32.0 - 1.0;
     let (w, x) = (Array2::from_shape_fn((n, k), number), Array2::from_shape_fn((m, k), number));
     let packed = PackedWeights::with(&scheme.apply(&w).unwrap(), activations).unwrap();
     let mut y = Array2::zeros((m, n));
     (0..3).for_each(|_| packed.matmul_into(&x, &mut y).unwrap());
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    (0..5).for_each(|_| packed.matmul_into(&x, &mut y).unwrap());
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    let more = || (0..5).for_each(|_| packed.matmul_into(&x, &mut y).unwrap());
+    allocation_counter::measure(more).count_total as usize
 }
 
 /// Whole rows a thread, panels in room of the thread's, a single row, and what stays on one thread.
