@@ -167,6 +167,15 @@ fn every_isa_is_exact_where_sums_leave_32_bits() {
 }
 
 #[test]
+fn rows_longer_than_a_block_of_the_cache_are_multiplied() {
+    let mut random = Random::new(5);
+    let depth = Depth::new((1 << 18) + 5, random.pick(&[usize::MAX, 4096])).unwrap();
+    let case = Case::random(&mut random, 9, 2, depth);
+    let expected = case.oracle();
+    Isa::available().into_iter().for_each(|isa| case.agrees_on(isa, &expected));
+}
+
+#[test]
 fn integers_that_may_not_fit_are_refused() {
     let depth = Depth::new(65_536, usize::MAX).unwrap();
     for isa in Isa::available() {

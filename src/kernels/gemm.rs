@@ -177,7 +177,7 @@ impl<'a, T: Output> Piece<'a, T> {
         let mut row_sums = [P::from(0); MAX_ROWS];
 
         // LOOP 5 and 4 were the threads': rows here are cut again, into blocks that stay in the cache.
-        let block = (ROW_BLOCK / (4 * depth.quads().max(1))).next_multiple_of(K::ROWS);
+        let block = (ROW_BLOCK / (4 * depth.quads())).max(1).next_multiple_of(K::ROWS);
         for block in rows.clone().step_by(block).map(|start| start..rows.end.min(start + block)) {
             // LOOP 3 over panels: the weights of one stay near.
             for panel in panels.clone() {
