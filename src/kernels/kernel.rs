@@ -66,10 +66,18 @@ pub(super) trait Kernel: Copy + Send + Sync {
 
     /// The tile, its products added to the totals of the groups before. `products.sums` are room that need not be used,
     /// here and below.
-    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]);
+    #[inline(always)]
+    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
+        self.tile(tile, products.sums);
+        products.add(totals);
+    }
 
     /// The tile, its products added as those of the last group, and `out = total * scale_a + bias`.
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>);
+    #[inline(always)]
+    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
+        self.tile(tile, products.sums);
+        products.finish(ending, out);
+    }
 
     /// The tile, and its products with the totals and the bias, in integers that wrap.
     #[inline(always)]

@@ -22,7 +22,6 @@ use crate::error::{Error, Result};
 pub(crate) struct Activations {
     m: usize,
     depth: Depth,
-    stride: usize,
     zero: i32,
     buffers: Buffers,
 }
@@ -30,7 +29,7 @@ pub(crate) struct Activations {
 /// What grows with the activations; each vector is at least as long as it has to be.
 #[derive(Clone, Debug, Default)]
 struct Buffers {
-    /// Row after row of `stride` quads.
+    /// Row after row of the depth's quads.
     codes: Vec<Quad>,
     /// `[row]`
     scales: Vec<f32>,
@@ -103,13 +102,11 @@ impl Activations {
 
     fn new(isa: Isa, x: &[f32], m: usize, depth: Depth, grid: Option<Fixed>) -> Result<Activations> {
         assert_eq!(x.len(), m * depth.k());
-        let stride = depth.quads();
         let mut activations = Activations {
             m,
             depth,
-            stride,
             zero: grid.map_or(0, |grid| grid.zero.into()),
-            buffers: Buffers::take(m * stride, m, depth.groups()),
+            buffers: Buffers::take(m * depth.quads(), m, depth.groups()),
         };
         if x.is_empty() {
             activations.buffers.scales[..m].fill(1.0); // of rows without inputs
@@ -151,7 +148,8 @@ impl Activations {
     /// The codes of some rows.
     #[inline(always)]
     pub(super) fn quads(&self, rows: Range<usize>) -> &[Quad] {
-        &self.buffers.codes[rows.start * self.stride..rows.end * self.stride]
+        let stride = self.depth.quads();
+        &self.buffers.codes[rows.start * stride..rows.end * stride]
     }
 
     /// The sum of a group's codes in a row.
@@ -179,7 +177,7 @@ impl Job for Quantize<'_> {
 
     fn run<K: Kernel>(self, kernel: K) -> bool {
         let Quantize { x, grid, activations } = self;
-        let (k, groups, stride) = (activations.depth.k(), activations.depth.groups(), activations.stride);
+        let (k, groups, stride) = (activations.depth.k(), activations.depth.groups(), activations.depth.quads());
         let rows = PIECE.div_ceil(k);
         let (m, Buffers { codes, scales, sums }) = (activations.m, &mut activations.buffers);
         let (codes, scales, sums) = (&mut codes[..m * stride], &mut scales[..m], &mut sums[..m * groups]);

@@ -4,7 +4,6 @@ use std::hint::black_box;
 
 use super::{
     kernel::{FloatLine, Kernel, LANES, Lanes, Quad, Tile},
-    products::{Ending, Out, Products},
     quantize::{self, Round},
 };
 
@@ -32,16 +31,6 @@ impl Kernel for Scalar {
                 }
             }
         }
-    }
-
-    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
-        self.tile(tile, products.sums);
-        products.add(totals);
-    }
-
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
-        self.tile(tile, products.sums);
-        products.finish(ending, out);
     }
 
     fn largest(self, x: &[f32]) -> u32 {
