@@ -5,12 +5,12 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView1, CowArray, Data, Dim
 use super::{
     Distiller, Loss, Signals,
     outputs::as_rows,
-    settings::{not_negative, positive},
     signals::{expect_len, sound},
     softmax::{log_softmax, log_sum_exp},
 };
 use crate::{
     error::{Error, Result},
+    nn::{not_negative, positive},
     tensor::Element,
 };
 

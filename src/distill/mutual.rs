@@ -4,12 +4,12 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use ndarray::ArrayD;
 
-use super::{Distiller, Schedule, Signals, settings::not_negative, soft_targets::SoftTargets, term::narrow};
+use super::{Distiller, Schedule, Signals, soft_targets::SoftTargets, term::narrow};
 use crate::{
     error::{Error, Result},
     nn::{
         self, Callback, Data, History, Mode, Moment, Network, Objective, Optimizer, Pass, Progress, Slopes, Targets,
-        Trace, Trainee, Training, expect_labels,
+        Trace, Trainee, Training, expect_labels, not_negative,
     },
 };
 

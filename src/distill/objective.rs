@@ -5,14 +5,13 @@ use ndarray::{ArrayD, ArrayViewD};
 use super::{
     Answer, Average, Batch, Distillation, Ensemble, Loss, Signals,
     report::{Distilled, Part},
-    settings::not_negative,
     term::{Own, narrow},
 };
 use crate::{
     error::{Error, Result},
     nn::{
         self, Data, History, Mode, Moment, Network, Objective, Optimizer, Pass, Slopes, Targets, Trace, Training,
-        expect_labels,
+        expect_labels, not_negative,
     },
     random::derive,
 };

@@ -2,13 +2,10 @@
 
 use ndarray::{ArrayBase, ArrayD, ArrayView1, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
-use super::{
-    Distiller, Loss, Outputs,
-    outputs::as_rows,
-    settings::{not_negative, share},
-};
+use super::{Distiller, Loss, Outputs, outputs::as_rows};
 use crate::{
     error::{Error, Result},
+    nn::{not_negative, share},
     tensor::Element,
 };
 

@@ -5,7 +5,8 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use super::{
     dense::{array, row_major, slice, sum_over_samples},
     layer::{Backward, OwnArray, OwnArrayMut, Role},
-    shape::{at_least_one, elements, expect_finite, expect_shape, positive},
+    settings::positive,
+    shape::{at_least_one, elements, expect_finite, expect_shape},
 };
 use crate::{Error, Result};
 

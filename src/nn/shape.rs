@@ -89,11 +89,3 @@ where
         None => Ok(()),
     }
 }
-
-/// A positive, finite setting such as an `eps`.
-pub(super) fn positive(setting: &'static str, value: f64) -> Result<()> {
-    if value > 0.0 && value.is_finite() {
-        return Ok(());
-    }
-    Err(Error::Setting { setting, value, bound: "above 0 and finite" })
-}
