@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     nn::{
         self, Data, History, Mode, Moment, Network, Objective, Optimizer, Pass, Slopes, Targets, Trace, Training,
-        expect_labels, not_negative,
+        expect_labels, expect_shape, not_negative,
     },
     random::derive,
 };
@@ -91,11 +91,8 @@ impl<'a> Together<'a> {
         let answers = teachers.map(|(index, teacher)| {
             let asked = self.asked(index, self.distillation.terms.len());
             let answer = teacher.answer(batch, &asked)?;
-            if answer.layers.len() != asked.len() {
-                let (expected, found) = (vec![asked.len()], vec![answer.layers.len()]);
-                return Err(Error::Shape { what: "the list of layers that a teacher answered with", expected, found });
-            }
-            Ok(answer)
+            let what = "the list of layers that a teacher answered with";
+            expect_shape(what, &[asked.len()], &[answer.layers.len()]).map(|()| answer)
         });
         answers.collect()
     }
@@ -250,9 +247,8 @@ impl Objective for Together<'_> {
         for weight in sample_weights.iter().flatten() {
             not_negative("a sample weight", *weight)?;
         }
-        if let Some(weights) = sample_weights.as_ref().filter(|weights| weights.len() != data.len()) {
-            let (expected, found) = (vec![data.len()], vec![weights.len()]);
-            return Err(Error::Shape { what: "sample_weights", expected, found });
+        if let Some(weights) = sample_weights {
+            expect_shape("sample_weights", &[data.len()], &[weights.len()])?;
         }
         let wrong_label = match (data.targets(), output.last()) {
             (Targets::Classes(labels), Some(classes)) => expect_labels(labels, *classes).err(),

@@ -5,7 +5,7 @@ use ndarray::{ArrayBase, ArrayD, ArrayView1, ArrayViewD, CowArray, Data, Dimensi
 use super::{Distiller, Loss, Outputs, outputs::as_rows};
 use crate::{
     error::{Error, Result},
-    nn::{not_negative, share},
+    nn::{expect_shape, not_negative, share},
     tensor::Element,
 };
 
@@ -130,10 +130,7 @@ impl<'a> Signals<'a> {
     /// As [`student`](Signals::student); [`Error::Shape`] if they differ.
     pub fn alike(&self) -> Result<[ArrayViewD<'_, f64>; 2]> {
         let (student, teacher) = (self.student()?, self.teacher()?);
-        if student.shape() != teacher.shape() {
-            let (expected, found) = (student.shape().to_vec(), teacher.shape().to_vec());
-            return Err(Error::Shape { what: "the teacher's signal", expected, found });
-        }
+        expect_shape("the teacher's signal", student.shape(), teacher.shape())?;
         Ok([student, teacher])
     }
 
@@ -167,7 +164,7 @@ impl<'a> Signals<'a> {
         let (student, teacher) = (as_rows(student, classes), as_rows(teacher, classes));
         let rows = student.nrows();
         if let Some(labels) = self.labels {
-            expect_len("labels", rows, labels.len())?;
+            expect_shape("labels", &[rows], &[labels.len()])?;
             if let Some(index) = labels.iter().position(|label| *label >= classes) {
                 return Err(Error::Label { label: labels[index], index, classes });
             }
@@ -177,7 +174,7 @@ impl<'a> Signals<'a> {
         let weights = [(of_samples, rows, self.sample_weights), (of_classes, classes, self.class_weights)];
         for ([what, sum], len, weights) in weights {
             let Some(weights) = weights else { continue };
-            expect_len(what, len, weights.len())?;
+            expect_shape(what, &[len], &[weights.len()])?;
             weights.iter().try_for_each(|weight| not_negative(what, *weight))?;
             not_negative(sum, weights.iter().sum())?;
         }
@@ -210,11 +207,9 @@ impl<'a> Signals<'a> {
         let parts = self.parameters.split_at_checked(shapes.len());
         let (first, others) = parts.ok_or_else(|| wrong_number(shapes.len(), self.parameters.len()))?;
         for (parameter, shape) in first.iter().zip(shapes) {
-            if parameter.shape() != shape.as_ref() {
-                let (expected, found) = (shape.as_ref().to_vec(), parameter.shape().to_vec());
-                return Err(Error::Shape { what: "a parameter of the loss", expected, found });
-            }
-            sound("a parameter of the loss", parameter.view())?;
+            let what = "a parameter of the loss";
+            expect_shape(what, shape.as_ref(), parameter.shape())?;
+            sound(what, parameter.view())?;
         }
         Ok([first, others])
     }
@@ -238,7 +233,7 @@ impl<'a> Signals<'a> {
     /// The sample weights times other factors of the rows.
     pub(super) fn weighted(&self, factors: ArrayView1<'_, f64>) -> Result<Vec<f64>> {
         let Some(weights) = self.sample_weights else { return Ok(factors.to_vec()) };
-        expect_len("sample_weights", factors.len(), weights.len())?;
+        expect_shape("sample_weights", &[factors.len()], &[weights.len()])?;
         Ok(weights.iter().zip(factors).map(|(weight, factor)| weight * factor).collect())
     }
 
@@ -256,10 +251,7 @@ impl<'a> Signals<'a> {
         let parameters = self.parameters.iter().map(|parameter| parameter.shape()).zip(&loss.parameters);
         for (expected, gradient) in [(self.student.shape(), &loss.gradient)].into_iter().chain(second).chain(parameters)
         {
-            if gradient.shape() != expected {
-                let (expected, found) = (expected.to_vec(), gradient.shape().to_vec());
-                return Err(Error::Shape { what: "a gradient that the loss gave", expected, found });
-            }
+            expect_shape("a gradient that the loss gave", expected, gradient.shape())?;
         }
         loss.finite()
     }
@@ -303,13 +295,6 @@ impl<'a> Signals<'a> {
 pub(super) fn wrong_number(needed: usize, found: usize) -> Error {
     let what = format!("the loss has {needed} parameters of its own, or gradients for them, but {found} were given");
     Error::Conflict { what, remedy: "give those that Distiller::parameters makes" }
-}
-
-pub(super) fn expect_len(what: &'static str, expected: usize, found: usize) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Error::Shape { what, expected: vec![expected], found: vec![found] })
 }
 
 /// The array, if it has elements and all are finite.

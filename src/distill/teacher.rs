@@ -6,7 +6,7 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, Axis, Dimension};
 
 use crate::{
     error::{Error, Result},
-    nn::{Data, Fingerprint, Network},
+    nn::{Data, Fingerprint, Network, expect_shape},
 };
 
 /// Whom a student learns from: a [`Network`], or what one said before ([`Recorded`]). One of your own, a model that another
@@ -133,12 +133,8 @@ impl Teacher for Recorded {
     }
 
     fn check(&self, data: &Data) -> Result<()> {
-        if self.outputs.len_of(Axis(0)) == data.len() {
-            return Ok(());
-        }
-        let mut expected = self.outputs.shape().to_vec();
-        expected[0] = data.len();
-        Err(Error::Shape { what: "the teacher's outputs", expected, found: self.outputs.shape().to_vec() })
+        let found = self.outputs.shape();
+        expect_shape("the teacher's outputs", &[&[data.len()], &found[1..]].concat(), found)
     }
 
     fn fingerprint(&self) -> Option<u64> {

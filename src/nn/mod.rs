@@ -79,5 +79,6 @@ pub use schedule::Schedule;
 pub(crate) use settings::{not_negative, positive, share};
 pub use sgd::Sgd;
 pub use shape::Size2d;
+pub(crate) use shape::expect_shape;
 pub use trace::{Gradients, Mode, Trace};
 pub use training::{History, Progress, Training};

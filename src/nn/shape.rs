@@ -49,7 +49,7 @@ pub(super) fn at_least_one(setting: &'static str, value: usize) -> Result<()> {
     if value == 0 { Err(Error::Setting { setting, value: 0.0, bound: "at least 1" }) } else { Ok(()) }
 }
 
-pub(super) fn expect_shape(what: &'static str, expected: &[usize], found: &[usize]) -> Result<()> {
+pub(crate) fn expect_shape(what: &'static str, expected: &[usize], found: &[usize]) -> Result<()> {
     if expected == found {
         return Ok(());
     }
