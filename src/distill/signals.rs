@@ -6,7 +6,7 @@ use super::{Distiller, Loss, Outputs, outputs::as_rows};
 use crate::{
     error::{Error, Result},
     nn::{expect_shape, not_negative, share},
-    tensor::Element,
+    tensor::{Element, expect_finite},
 };
 
 /// The argument of [`Distiller::apply`](crate::Distiller::apply): what a student and a teacher made of the same batch.
@@ -302,19 +302,6 @@ pub(super) fn sound<'a>(what: &'static str, array: ArrayViewD<'a, f64>) -> Resul
     if array.is_empty() {
         return Err(Error::Empty { what });
     }
-    finite(what, &array)?;
+    expect_finite(what, &array)?;
     Ok(array)
-}
-
-/// Every number is finite.
-pub(super) fn finite(what: &'static str, array: &ArrayViewD<'_, f64>) -> Result<()> {
-    // A block at a time without a branch; the search runs only when there is something to be found, or no one slice.
-    let blocks = array.as_slice_memory_order().map(|numbers| numbers.chunks(1024));
-    if blocks.is_some_and(|mut blocks| blocks.all(|block| block.iter().fold(true, |all, x| all & x.is_finite()))) {
-        return Ok(());
-    }
-    match array.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-        Some((index, value)) => Err(Error::NotFinite { what, index, value: *value }),
-        None => Ok(()),
-    }
 }

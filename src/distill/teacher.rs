@@ -7,6 +7,7 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, Axis, Dimension};
 use crate::{
     error::{Error, Result},
     nn::{Data, Fingerprint, Network, expect_shape},
+    tensor::expect_finite,
 };
 
 /// Whom a student learns from: a [`Network`], or what one said before ([`Recorded`]). One of your own, a model that another
@@ -115,10 +116,7 @@ impl Recorded {
         if outputs.is_empty() {
             return Err(Error::Empty { what });
         }
-        match outputs.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-            Some((index, value)) => Err(Error::NotFinite { what, index, value: f64::from(*value) }),
-            None => Ok(Recorded { outputs }),
-        }
+        expect_finite(what, &outputs).map(|()| Recorded { outputs })
     }
 }
 

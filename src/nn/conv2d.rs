@@ -6,7 +6,7 @@ use super::{
     dense::{array, row_major, samples_per_piece, slice, sum_over_samples},
     layer::{Backward, OwnArray, OwnArrayMut, Role},
     product::{add_product, matrix},
-    shape::{Size2d, at_least_one, elements, expect_finite, expect_images, expect_shape, expect_windows},
+    shape::{Size2d, at_least_one, elements, expect_images, expect_shape, expect_windows},
 };
 use crate::{
     Error, Result,
@@ -15,7 +15,7 @@ use crate::{
         parallel,
     },
     random::Random,
-    tensor::Mask,
+    tensor::{Mask, expect_finite},
 };
 
 /// A convolution (cross-correlation, as everywhere in deep learning) over (batch, channels, height, width).

@@ -1,7 +1,5 @@
 //! Sizes: pairs of them, what an array may hold, and the checks that the layers share.
 
-use ndarray::{ArrayBase, Data, Dimension};
-
 use crate::{Error, Result, kernels::im2col::Windows};
 
 /// A size along (height, width): made from one number, for both, or from a pair.
@@ -69,23 +67,4 @@ pub(super) fn expect_windows(what: &'static str, windows: &Windows) -> Result<[u
         expected: windows.span().unwrap_or([usize::MAX; 2]).to_vec(),
         found: windows.padded().unwrap_or([usize::MAX; 2]).to_vec(),
     })
-}
-
-/// Every value is finite; looks at a block of values at a time, which vectorizes.
-pub(super) fn expect_finite<S, D>(what: &'static str, array: &ArrayBase<S, D>) -> Result<()>
-where
-    S: Data<Elem = f32>,
-    D: Dimension,
-{
-    let sound = match array.as_slice_memory_order() {
-        Some(values) => values.chunks(1024).all(|block| block.iter().fold(true, |sound, v| sound & v.is_finite())),
-        None => false,
-    };
-    if sound {
-        return Ok(());
-    }
-    match array.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-        Some((index, value)) => Err(Error::NotFinite { what, index, value: f64::from(*value) }),
-        None => Ok(()),
-    }
 }
