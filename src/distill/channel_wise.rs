@@ -2,8 +2,8 @@
 
 use ndarray::Ix2;
 
-use super::{Distiller, Loss, Schedule, Signals, SoftTargets, maps::Maps, settings::positive};
-use crate::error::Result;
+use super::{Distiller, Loss, Schedule, Signals, SoftTargets, maps::Maps};
+use crate::{error::Result, nn::positive};
 
 /// Channel-wise distillation (CWD, Shu et al. 2021): each channel's map is softened into a distribution over positions,
 /// `p = softmax(f / T)`, and the student's is drawn to the teacher's,

@@ -7,10 +7,12 @@ use ndarray::{Array2, s};
 use super::{
     Distiller, Loss, Signals,
     samples::{Samples, compare, products, products_backward, rows},
-    settings::positive,
     units::Units,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    nn::positive,
+};
 
 /// Correlation congruence (CC, Peng et al. 2019): the student's samples should correlate as the teacher's do,
 ///

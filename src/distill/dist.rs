@@ -4,10 +4,12 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use super::{
     Distiller, Loss, Schedule, Signals,
-    settings::{not_negative, positive},
     softmax::{Softmax, softmax_backward},
 };
-use crate::error::Result;
+use crate::{
+    error::Result,
+    nn::{not_negative, positive},
+};
 
 /// DIST (Huang et al. 2022): a student need not say the teacher's probabilities, but what goes up and down with them,
 ///

@@ -2,10 +2,12 @@
 
 use super::{
     Distiller, Loss, Reduction, Schedule, Signals,
-    settings::{not_negative, positive},
     softmax::{Softmax, divergence, log_sum_exp},
 };
-use crate::error::Result;
+use crate::{
+    error::Result,
+    nn::{not_negative, positive},
+};
 
 /// Decoupled knowledge distillation (Zhao et al. 2022): the divergence of soft targets in its two parts,
 ///

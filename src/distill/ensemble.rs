@@ -5,12 +5,12 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView1, CowArray, Data, Dim
 use super::{
     Distiller, Loss, Signals,
     outputs::as_rows,
-    settings::{not_negative, positive},
-    signals::{expect_len, sound},
+    signals::sound,
     softmax::{log_softmax, log_sum_exp},
 };
 use crate::{
     error::{Error, Result},
+    nn::{expect_shape, not_negative, positive},
     tensor::Element,
 };
 
@@ -175,7 +175,7 @@ impl Ensemble {
     /// The weights, one a teacher, of sum 1.
     fn relative_weights(&self, teachers: usize) -> Result<Array1<f64>> {
         let weights = self.weights.clone().map_or(Array1::ones(teachers), Array1::from);
-        expect_len("weights", teachers, weights.len())?;
+        expect_shape("weights", &[teachers], &[weights.len()])?;
         weights.iter().try_for_each(|weight| not_negative("weights", *weight))?;
         let sum = weights.sum();
         positive("the sum of the weights", sum)?;
@@ -225,9 +225,8 @@ fn all_rows(teachers: &[CowArray<'_, f64, IxDyn>]) -> Result<Vec<Array2<f64>>> {
     let what = "a teacher's signal";
     let shape = teachers[0].shape();
     let &[.., classes] = shape else { return Err(Error::Rank { what, expected: "1 or more", found: vec![] }) };
-    let rows = |teacher: &CowArray<'_, f64, IxDyn>| match teacher.shape() == shape {
-        true => Ok(as_rows(teacher.view(), classes)),
-        false => Err(Error::Shape { what, expected: shape.to_vec(), found: teacher.shape().to_vec() }),
+    let rows = |teacher: &CowArray<'_, f64, IxDyn>| {
+        expect_shape(what, shape, teacher.shape()).map(|()| as_rows(teacher.view(), classes))
     };
     teachers.iter().map(rows).collect()
 }

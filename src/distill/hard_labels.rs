@@ -1,7 +1,7 @@
 //! The labels themselves.
 
-use super::{Distiller, Loss, Reduction, Signals, settings::share, softmax::Softmax};
-use crate::error::Result;
+use super::{Distiller, Loss, Reduction, Signals, softmax::Softmax};
+use crate::{error::Result, nn::share};
 
 /// Cross-entropy of the student's logits with the labels of the signals, smoothed (Szegedy et al. 2016):
 ///

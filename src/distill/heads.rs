@@ -6,7 +6,10 @@ use super::{
     Compare,
     softmax::{Softmax, divergence},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    nn::expect_shape,
+};
 
 /// `A Bᵀ / √d` head by head, of arrays (batch, sequence, features) in which the `d = features / heads` features of a head are
 /// neighbours.
@@ -36,9 +39,9 @@ impl Heads {
         let (c, d) = (axes("the teacher's signal", c)?, axes("the teacher's second signal", d)?);
         let ((batch, len, features), (_, seen, _), (_, _, of_teacher)) = (a.dim(), b.dim(), c.dim());
         let seen = if self.causal { len } else { seen };
-        expect("the student's second signal", &b, [batch, seen, features])?;
-        expect("the teacher's signal", &c, [batch, len, of_teacher])?;
-        expect("the teacher's second signal", &d, [batch, seen, of_teacher])?;
+        expect_shape("the student's second signal", &[batch, seen, features], b.shape())?;
+        expect_shape("the teacher's signal", &[batch, len, of_teacher], c.shape())?;
+        expect_shape("the teacher's second signal", &[batch, seen, of_teacher], d.shape())?;
         for features in [features, of_teacher] {
             if self.heads == 0 || !features.is_multiple_of(self.heads) {
                 let bound = "at least 1 and a divisor of the features, the student's and the teacher's";
@@ -109,11 +112,4 @@ fn scores(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
 fn axes<'a>(what: &'static str, array: ArrayViewD<'a, f64>) -> Result<ArrayView3<'a, f64>> {
     let found = array.shape().to_vec();
     array.into_dimensionality().map_err(|_| Error::Rank { what, expected: "3", found })
-}
-
-fn expect(what: &'static str, array: &ArrayView3<'_, f64>, expected: [usize; 3]) -> Result<()> {
-    if array.shape() == expected {
-        return Ok(());
-    }
-    Err(Error::Shape { what, expected: expected.to_vec(), found: array.shape().to_vec() })
 }

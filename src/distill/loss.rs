@@ -2,8 +2,10 @@
 
 use ndarray::ArrayD;
 
-use super::signals::finite;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    tensor::expect_finite,
+};
 
 /// A loss's value and its exact gradients, in `f64`.
 ///
@@ -64,7 +66,7 @@ impl Loss {
             return Err(Error::NotFinite { what: "the loss", index: 0, value: self.value });
         }
         let gradients = std::iter::once(&self.gradient).chain(&self.second).chain(&self.parameters);
-        gradients.into_iter().try_for_each(|gradient| finite("a gradient of the loss", &gradient.view()))?;
+        gradients.into_iter().try_for_each(|gradient| expect_finite("a gradient of the loss", gradient))?;
         Ok(self)
     }
 

@@ -6,7 +6,10 @@ use ndarray::{
 };
 
 use super::Signals;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    nn::expect_shape,
+};
 
 pub(super) const STUDENT: &str = "the student's signal";
 pub(super) const TEACHER: &str = "the teacher's signal";
@@ -61,9 +64,7 @@ impl<'a> Maps<'a> {
         if first.len() == 3 {
             expected[1] = first[1];
         }
-        if expected != second {
-            return Err(Error::Shape { what: names[1], expected, found: second.to_vec() });
-        }
+        expect_shape(names[1], &expected, second)?;
         let (first, second) = (size(first), size(second));
         let size = [first[0].min(second[0]), first[1].min(second[1])];
         Ok(signals.each_ref().map(|signal| Maps::at(signal, size)))

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use super::{
-    Distiller, Loss, Schedule, Signals, projected::at_any_width, settings::not_negative, signals::wrong_number,
-};
+use super::{Distiller, Loss, Schedule, Signals, projected::at_any_width, signals::wrong_number};
 use crate::{
     error::{Error, Result},
+    nn::not_negative,
     random::derive,
 };
 

@@ -54,7 +54,6 @@ mod rkd_angle;
 mod rkd_distance;
 mod samples;
 mod schedule;
-mod settings;
 mod signals;
 mod similarity_preserving;
 mod soft_targets;

@@ -4,12 +4,12 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use ndarray::ArrayD;
 
-use super::{Distiller, Schedule, Signals, settings::not_negative, soft_targets::SoftTargets, term::narrow};
+use super::{Distiller, Schedule, Signals, soft_targets::SoftTargets, term::narrow};
 use crate::{
     error::{Error, Result},
     nn::{
         self, Callback, Data, History, Mode, Moment, Network, Objective, Optimizer, Pass, Progress, Slopes, Targets,
-        Trace, Trainee, Training, expect_labels,
+        Trace, Trainee, Training, expect_labels, expect_shape, not_negative,
     },
 };
 
@@ -109,9 +109,7 @@ impl Mutual {
         }
         for (what, found) in [("the list of optimizers", optimizers.len()), ("the list of callbacks", callbacks.len())]
         {
-            if found != networks.len() {
-                return Err(Error::Shape { what, expected: vec![networks.len()], found: vec![found] });
-            }
+            expect_shape(what, &[networks.len()], &[found])?;
         }
         let mut trainees = Vec::with_capacity(networks.len());
         for ((network, optimizer), callback) in networks.iter_mut().zip(optimizers).zip(callbacks) {

@@ -2,8 +2,8 @@
 
 use ndarray::{Array2, Array3, ArrayView2};
 
-use super::{Distiller, Loss, Signals, maps::Maps, settings::positive, units::Units};
-use crate::error::Result;
+use super::{Distiller, Loss, Signals, maps::Maps, units::Units};
+use crate::{error::Result, nn::positive};
 
 /// Neuron selectivity transfer (Huang and Wang 2017): each channel's map, divided by its length, is one sample of where the
 /// network's neurons respond, and the loss is the squared maximum mean discrepancy of the two sets of samples,

@@ -5,14 +5,13 @@ use ndarray::{ArrayD, ArrayViewD};
 use super::{
     Answer, Average, Batch, Distillation, Ensemble, Loss, Signals,
     report::{Distilled, Part},
-    settings::not_negative,
     term::{Own, narrow},
 };
 use crate::{
     error::{Error, Result},
     nn::{
         self, Data, History, Mode, Moment, Network, Objective, Optimizer, Pass, Slopes, Targets, Trace, Training,
-        expect_labels,
+        expect_labels, expect_shape, not_negative,
     },
     random::derive,
 };
@@ -31,6 +30,9 @@ pub(super) enum Balance {
 pub(super) struct Together<'a> {
     distillation: &'a Distillation<'a>,
     training: &'a Training,
+    /// The layers of each teacher that its terms read, in their order; and where among them each term's begin.
+    asked: Vec<Vec<String>>,
+    offsets: Vec<usize>,
     own: Vec<Own>,
     /// Whether every label is one of the classes: only then do terms see them.
     labelled: bool,
@@ -56,8 +58,28 @@ impl<'a> Together<'a> {
         let terms = distillation.terms.iter().enumerate().map(|(index, term)| term.name(index));
         let names = std::iter::once("labels".to_owned()).chain(terms);
         let parts: Vec<_> = names.map(|name| Part { name, losses: vec![], factors: vec![] }).collect();
-        let (scales, sums, measured) = (vec![1.0; parts.len()], vec![(0.0, 0); parts.len()], vec![false; parts.len()]);
-        Together { distillation, training, own: vec![], labelled: false, scales, measured, parts, sums, epoch: 0 }
+        let mut asked = vec![vec![]; distillation.teachers.len()];
+        let offsets = distillation.terms.iter().map(|term| {
+            // No such teacher: `check` says so.
+            let Some(asked) = asked.get_mut(term.teacher) else { return 0 };
+            let offset = asked.len();
+            asked.extend_from_slice(term.of_teacher());
+            offset
+        });
+        let offsets = offsets.collect();
+        Together {
+            distillation,
+            training,
+            asked,
+            offsets,
+            own: vec![],
+            labelled: false,
+            scales: vec![1.0; parts.len()],
+            measured: vec![false; parts.len()],
+            sums: vec![(0.0, 0); parts.len()],
+            parts,
+            epoch: 0,
+        }
     }
 
     pub(super) fn report(mut self, history: History) -> Distilled {
@@ -88,23 +110,12 @@ impl<'a> Together<'a> {
 
     /// What each teacher makes of a batch: its outputs and the layers that its terms read, in their order.
     fn answers(&self, batch: &Batch<'_>) -> Result<Vec<Answer>> {
-        let teachers = self.distillation.teachers.iter().enumerate();
-        let answers = teachers.map(|(index, teacher)| {
-            let asked = self.asked(index, self.distillation.terms.len());
-            let answer = teacher.answer(batch, &asked)?;
-            if answer.layers.len() != asked.len() {
-                let (expected, found) = (vec![asked.len()], vec![answer.layers.len()]);
-                return Err(Error::Shape { what: "the list of layers that a teacher answered with", expected, found });
-            }
-            Ok(answer)
+        let answers = self.distillation.teachers.iter().zip(&self.asked).map(|(teacher, asked)| {
+            let answer = teacher.answer(batch, asked)?;
+            let what = "the list of layers that a teacher answered with";
+            expect_shape(what, &[asked.len()], &[answer.layers.len()]).map(|()| answer)
         });
         answers.collect()
-    }
-
-    /// The layers of a teacher that the first so many terms read.
-    fn asked(&self, teacher: usize, terms: usize) -> Vec<String> {
-        let terms = self.distillation.terms[..terms].iter().filter(|term| term.teacher == teacher);
-        terms.flat_map(|term| term.of_teacher()).cloned().collect()
     }
 
     /// The parts of positive weight.
@@ -147,7 +158,7 @@ impl<'a> Together<'a> {
     ) -> Result<Vec<[ArrayViewD<'b, f32>; 2]>> {
         let term = &self.distillation.terms[index];
         let Answer { outputs, layers } = &answers[term.teacher];
-        term.pairs(trace, outputs, &layers[self.asked(term.teacher, index).len()..])
+        term.pairs(trace, outputs, &layers[self.offsets[index]..])
     }
 
     fn term(
@@ -161,10 +172,7 @@ impl<'a> Together<'a> {
     ) -> Result<Loss> {
         let term = &self.distillation.terms[index];
         let pairs = self.pairs(index, trace, answers)?;
-        let mut signals = Signals::new(&pairs[0][0], &pairs[0][1]).progress(progress).parameters(own);
-        if let Some([student, teacher]) = pairs.get(1) {
-            signals = signals.and(student, teacher);
-        }
+        let mut signals = signals(&pairs).progress(progress).parameters(own);
         if let (Targets::Classes(labels), true) = (&batch.targets, self.labelled) {
             signals = signals.labels(labels);
         }
@@ -217,6 +225,15 @@ impl<'a> Together<'a> {
     }
 }
 
+/// What a loss is given of one pair of arrays, or two.
+fn signals<'a>(pairs: &'a [[ArrayViewD<'_, f32>; 2]]) -> Signals<'a> {
+    let signals = Signals::new(&pairs[0][0], &pairs[0][1]);
+    match pairs.get(1) {
+        Some([student, teacher]) => signals.and(student, teacher),
+        None => signals,
+    }
+}
+
 impl Objective for Together<'_> {
     fn check(&mut self, networks: &[&Network], data: &Data) -> Result<()> {
         let Distillation { teachers, terms, hard_labels, balance, sample_weights, .. } = self.distillation;
@@ -251,9 +268,8 @@ impl Objective for Together<'_> {
         for weight in sample_weights.iter().flatten() {
             not_negative("a sample weight", *weight)?;
         }
-        if let Some(weights) = sample_weights.as_ref().filter(|weights| weights.len() != data.len()) {
-            let (expected, found) = (vec![data.len()], vec![weights.len()]);
-            return Err(Error::Shape { what: "sample_weights", expected, found });
+        if let Some(weights) = sample_weights {
+            expect_shape("sample_weights", &[data.len()], &[weights.len()])?;
         }
         let wrong_label = match (data.targets(), output.last()) {
             (Targets::Classes(labels), Some(classes)) => expect_labels(labels, *classes).err(),
@@ -282,12 +298,8 @@ impl Objective for Together<'_> {
             let of_term = || {
                 term.weight.check("the weight of a term", not_negative)?;
                 let pairs = self.pairs(index, &trace, &answers)?;
-                let mut signals = Signals::new(&pairs[0][0], &pairs[0][1]);
-                if let Some([student, teacher]) = pairs.get(1) {
-                    signals = signals.and(student, teacher);
-                }
                 let seed = derive(derive(self.training.own_seed(), usize::MAX), index);
-                let own = Own::new(index, signals.initial(&*term.distiller, seed)?);
+                let own = Own::new(index, signals(&pairs).initial(&*term.distiller, seed)?);
                 self.term(index, &trace, &of_batch, &answers, 0.0, &own.values())?;
                 Ok(own)
             };

@@ -3,7 +3,10 @@
 use ndarray::{Array2, ArrayViewD, Axis, Zip};
 
 use super::{Loss, Signals};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    nn::expect_shape,
+};
 
 /// Student's and teacher's samples, flattened to rows: of one number, of any two widths.
 ///
@@ -23,14 +26,11 @@ impl Samples {
     pub(super) fn of(signals: &Signals<'_>) -> Result<Samples> {
         let (student, teacher) = (signals.student()?, signals.teacher()?);
         let shape = student.shape().to_vec();
-        let mut expected = teacher.shape().to_vec();
+        let found = teacher.shape().to_vec();
         let (mut student, mut teacher) =
             (rows("the student's signal", student)?, rows("the teacher's signal", teacher)?);
-        if student.nrows() != teacher.nrows() {
-            let found = expected.clone();
-            expected[0] = student.nrows();
-            return Err(Error::Shape { what: "the teacher's signal", expected, found });
-        }
+        let expected = [&[student.nrows()], &found[1..]].concat();
+        expect_shape("the teacher's signal", &expected, &found)?;
         let [per_unit, of_teacher] = [&student, &teacher].map(per_unit);
         student *= per_unit;
         teacher *= of_teacher;

@@ -2,14 +2,11 @@
 
 use ndarray::{ArrayBase, ArrayD, ArrayView1, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
-use super::{
-    Distiller, Loss, Outputs,
-    outputs::as_rows,
-    settings::{not_negative, share},
-};
+use super::{Distiller, Loss, Outputs, outputs::as_rows};
 use crate::{
     error::{Error, Result},
-    tensor::Element,
+    nn::{expect_shape, not_negative, share},
+    tensor::{Element, expect_finite},
 };
 
 /// The argument of [`Distiller::apply`](crate::Distiller::apply): what a student and a teacher made of the same batch.
@@ -133,10 +130,7 @@ impl<'a> Signals<'a> {
     /// As [`student`](Signals::student); [`Error::Shape`] if they differ.
     pub fn alike(&self) -> Result<[ArrayViewD<'_, f64>; 2]> {
         let (student, teacher) = (self.student()?, self.teacher()?);
-        if student.shape() != teacher.shape() {
-            let (expected, found) = (student.shape().to_vec(), teacher.shape().to_vec());
-            return Err(Error::Shape { what: "the teacher's signal", expected, found });
-        }
+        expect_shape("the teacher's signal", student.shape(), teacher.shape())?;
         Ok([student, teacher])
     }
 
@@ -170,7 +164,7 @@ impl<'a> Signals<'a> {
         let (student, teacher) = (as_rows(student, classes), as_rows(teacher, classes));
         let rows = student.nrows();
         if let Some(labels) = self.labels {
-            expect_len("labels", rows, labels.len())?;
+            expect_shape("labels", &[rows], &[labels.len()])?;
             if let Some(index) = labels.iter().position(|label| *label >= classes) {
                 return Err(Error::Label { label: labels[index], index, classes });
             }
@@ -180,7 +174,7 @@ impl<'a> Signals<'a> {
         let weights = [(of_samples, rows, self.sample_weights), (of_classes, classes, self.class_weights)];
         for ([what, sum], len, weights) in weights {
             let Some(weights) = weights else { continue };
-            expect_len(what, len, weights.len())?;
+            expect_shape(what, &[len], &[weights.len()])?;
             weights.iter().try_for_each(|weight| not_negative(what, *weight))?;
             not_negative(sum, weights.iter().sum())?;
         }
@@ -213,11 +207,9 @@ impl<'a> Signals<'a> {
         let parts = self.parameters.split_at_checked(shapes.len());
         let (first, others) = parts.ok_or_else(|| wrong_number(shapes.len(), self.parameters.len()))?;
         for (parameter, shape) in first.iter().zip(shapes) {
-            if parameter.shape() != shape.as_ref() {
-                let (expected, found) = (shape.as_ref().to_vec(), parameter.shape().to_vec());
-                return Err(Error::Shape { what: "a parameter of the loss", expected, found });
-            }
-            sound("a parameter of the loss", parameter.view())?;
+            let what = "a parameter of the loss";
+            expect_shape(what, shape.as_ref(), parameter.shape())?;
+            sound(what, parameter.view())?;
         }
         Ok([first, others])
     }
@@ -241,7 +233,7 @@ impl<'a> Signals<'a> {
     /// The sample weights times other factors of the rows.
     pub(super) fn weighted(&self, factors: ArrayView1<'_, f64>) -> Result<Vec<f64>> {
         let Some(weights) = self.sample_weights else { return Ok(factors.to_vec()) };
-        expect_len("sample_weights", factors.len(), weights.len())?;
+        expect_shape("sample_weights", &[factors.len()], &[weights.len()])?;
         Ok(weights.iter().zip(factors).map(|(weight, factor)| weight * factor).collect())
     }
 
@@ -259,10 +251,7 @@ impl<'a> Signals<'a> {
         let parameters = self.parameters.iter().map(|parameter| parameter.shape()).zip(&loss.parameters);
         for (expected, gradient) in [(self.student.shape(), &loss.gradient)].into_iter().chain(second).chain(parameters)
         {
-            if gradient.shape() != expected {
-                let (expected, found) = (expected.to_vec(), gradient.shape().to_vec());
-                return Err(Error::Shape { what: "a gradient that the loss gave", expected, found });
-            }
+            expect_shape("a gradient that the loss gave", expected, gradient.shape())?;
         }
         loss.finite()
     }
@@ -308,31 +297,11 @@ pub(super) fn wrong_number(needed: usize, found: usize) -> Error {
     Error::Conflict { what, remedy: "give those that Distiller::parameters makes" }
 }
 
-pub(super) fn expect_len(what: &'static str, expected: usize, found: usize) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Error::Shape { what, expected: vec![expected], found: vec![found] })
-}
-
 /// The array, if it has elements and all are finite.
 pub(super) fn sound<'a>(what: &'static str, array: ArrayViewD<'a, f64>) -> Result<ArrayViewD<'a, f64>> {
     if array.is_empty() {
         return Err(Error::Empty { what });
     }
-    finite(what, &array)?;
+    expect_finite(what, &array)?;
     Ok(array)
-}
-
-/// Every number is finite.
-pub(super) fn finite(what: &'static str, array: &ArrayViewD<'_, f64>) -> Result<()> {
-    // A block at a time without a branch; the search runs only when there is something to be found, or no one slice.
-    let blocks = array.as_slice_memory_order().map(|numbers| numbers.chunks(1024));
-    if blocks.is_some_and(|mut blocks| blocks.all(|block| block.iter().fold(true, |all, x| all & x.is_finite()))) {
-        return Ok(());
-    }
-    match array.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-        Some((index, value)) => Err(Error::NotFinite { what, index, value: *value }),
-        None => Ok(()),
-    }
 }

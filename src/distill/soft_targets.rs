@@ -2,10 +2,12 @@
 
 use super::{
     Distiller, Loss, Reduction, Schedule, Signals,
-    settings::{positive, share},
     softmax::{Softmax, divergence, log_sum_exp, softmax_backward},
 };
-use crate::error::Result;
+use crate::{
+    error::Result,
+    nn::{positive, share},
+};
 
 /// Knowledge distillation (Hinton, Vinyals, Dean 2015): the Kullback-Leibler divergence of softened outputs,
 ///

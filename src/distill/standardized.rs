@@ -2,8 +2,8 @@
 
 use ndarray::{Array2, ArrayD, ArrayView1, ArrayViewMut1};
 
-use super::{Distiller, Loss, Signals, settings::positive};
-use crate::error::Result;
+use super::{Distiller, Loss, Signals};
+use crate::{error::Result, nn::positive};
 
 /// Logit standardization (Sun et al. 2024): before a loss on outputs each row of logits, the student's and the teacher's,
 /// becomes `(z - mean) / (ε + std)`, `std² = Σ (z - mean)² / (classes - 1)`. The student then learns the teacher's

@@ -6,7 +6,8 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, Axis, Dimension};
 
 use crate::{
     error::{Error, Result},
-    nn::{Data, Fingerprint, Network},
+    nn::{Data, Fingerprint, Network, expect_shape},
+    tensor::expect_finite,
 };
 
 /// Whom a student learns from: a [`Network`], or what one said before ([`Recorded`]). One of your own, a model that another
@@ -115,10 +116,7 @@ impl Recorded {
         if outputs.is_empty() {
             return Err(Error::Empty { what });
         }
-        match outputs.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-            Some((index, value)) => Err(Error::NotFinite { what, index, value: f64::from(*value) }),
-            None => Ok(Recorded { outputs }),
-        }
+        expect_finite(what, &outputs).map(|()| Recorded { outputs })
     }
 }
 
@@ -133,12 +131,8 @@ impl Teacher for Recorded {
     }
 
     fn check(&self, data: &Data) -> Result<()> {
-        if self.outputs.len_of(Axis(0)) == data.len() {
-            return Ok(());
-        }
-        let mut expected = self.outputs.shape().to_vec();
-        expected[0] = data.len();
-        Err(Error::Shape { what: "the teacher's outputs", expected, found: self.outputs.shape().to_vec() })
+        let found = self.outputs.shape();
+        expect_shape("the teacher's outputs", &[&[data.len()], &found[1..]].concat(), found)
     }
 
     fn fingerprint(&self) -> Option<u64> {

@@ -1,6 +1,9 @@
 //! Adam, and Adam with decoupled weight decay.
 
-use super::optimizer::{Optimizer, States, Update, below_one, not_negative, state_of};
+use super::{
+    optimizer::{Optimizer, States, Update, state_of},
+    settings::{below_one, not_negative},
+};
 use crate::Result;
 
 /// Adam (Kingma and Ba 2015), as PyTorch computes it.

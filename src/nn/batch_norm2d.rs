@@ -5,9 +5,10 @@ use ndarray::{Array1, ArrayD, ArrayView1, ArrayViewD};
 use super::{
     dense::{array, for_each_sample, row_major, slice},
     layer::{Backward, OwnArray, OwnArrayMut, Role},
-    shape::{at_least_one, elements, expect_finite, expect_images, expect_shape, positive},
+    settings::positive,
+    shape::{at_least_one, elements, expect_images, expect_shape},
 };
-use crate::{Error, Result, kernels::parallel};
+use crate::{Error, Result, kernels::parallel, tensor::expect_finite};
 
 /// Batch normalization (Ioffe and Szegedy 2015) over (batch, channels, height, width):
 /// `y = weight · (x - mean) / √(variance + eps) + bias`, channel by channel.

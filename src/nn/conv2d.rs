@@ -6,7 +6,7 @@ use super::{
     dense::{array, row_major, samples_per_piece, slice, sum_over_samples},
     layer::{Backward, OwnArray, OwnArrayMut, Role},
     product::{add_product, matrix},
-    shape::{Size2d, at_least_one, elements, expect_finite, expect_images, expect_shape, expect_windows},
+    shape::{Size2d, at_least_one, elements, expect_images, expect_shape, expect_windows},
 };
 use crate::{
     Error, Result,
@@ -15,7 +15,7 @@ use crate::{
         parallel,
     },
     random::Random,
-    tensor::Mask,
+    tensor::{Mask, expect_finite},
 };
 
 /// A convolution (cross-correlation, as everywhere in deep learning) over (batch, channels, height, width).
@@ -227,7 +227,7 @@ impl Conv2d {
                 for group in 0..self.groups {
                     let part = |len: usize| group * (len / self.groups)..(group + 1) * (len / self.groups);
                     let columns = sizes.columns(x, width, (group, self.groups), &mut room.columns);
-                    let products = room.products.start(self.out_channels / self.groups * width, 0.0);
+                    let products = room.products.start(self.out_channels / self.groups * width);
                     if let Some(bias) = &self.bias {
                         let own = bias.iter().skip(part(self.out_channels).start);
                         products.chunks_mut(width).zip(own).for_each(|(row, bias)| row.fill(*bias));
@@ -265,7 +265,7 @@ impl Conv2d {
                 for group in 0..self.groups {
                     let part = |len: usize| group * (len / self.groups)..(group + 1) * (len / self.groups);
                     let columns = sizes.columns(x, width, (group, self.groups), &mut room.columns);
-                    let slopes = room.products.start(self.out_channels / self.groups * width, 0.0);
+                    let slopes = room.products.start(self.out_channels / self.groups * width);
                     for (sample, dy) in dy.chunks(sizes.output).enumerate() {
                         let rows = slopes.chunks_mut(width).zip(dy[part(sizes.output)].chunks(sizes.positions));
                         rows.for_each(|(row, dy)| row[sample * sizes.positions..][..dy.len()].copy_from_slice(dy));
@@ -273,7 +273,7 @@ impl Conv2d {
                     let slopes = matrix(slopes, width);
                     add_product(slopes, columns.reversed_axes(), &mut dw[part(weight.len())]);
                     if wants_input {
-                        let back = room.back.start(sizes.row * width, 0.0);
+                        let back = room.back.start(sizes.row * width);
                         add_product(matrix(&weight[part(weight.len())], sizes.row).reversed_axes(), slopes, back);
                         let dx = dx[(first - samples.start) * sizes.input..].chunks_mut(sizes.input).take(lot);
                         for (sample, dx) in dx.enumerate() {
@@ -335,10 +335,10 @@ struct Room {
 struct Buffer(Vec<f32>);
 
 impl Buffer {
-    /// So many elements, all of this value.
-    fn start(&mut self, len: usize, value: f32) -> &mut [f32] {
+    /// So many zeros.
+    fn start(&mut self, len: usize) -> &mut [f32] {
         self.0.clear();
-        self.0.resize(len, value);
+        self.0.resize(len, 0.0);
         &mut self.0
     }
 }
@@ -366,7 +366,7 @@ impl Sizes {
         (group, groups): (usize, usize),
         columns: &'a mut Buffer,
     ) -> ArrayView2<'a, f32> {
-        let columns = columns.start(self.row * width, 0.0); // as the padding is
+        let columns = columns.start(self.row * width); // zeros, as the padding is
         let part = self.input / groups;
         for (sample, x) in x.chunks(self.input).enumerate() {
             im2col(&x[group * part..][..part], &self.windows, columns, width, sample * self.positions);

@@ -2,11 +2,8 @@
 
 use ndarray::ArrayD;
 
-use super::{
-    Data, Loss, Mode, Network,
-    shape::{expect_finite, expect_shape},
-};
-use crate::{Error, Result};
+use super::{Data, Loss, Mode, Network, shape::expect_shape};
+use crate::{Error, Result, tensor::expect_finite};
 
 /// Samples of a batch: bounds the memory that activations take.
 const BATCH: usize = 256;

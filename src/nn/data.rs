@@ -5,9 +5,9 @@ use ndarray::{ArrayBase, ArrayD, ArrayView1, Axis, Dimension, Ix2, concatenate};
 use super::{
     Network,
     dense::row_major,
-    shape::{at_least_one, elements, expect_finite, expect_shape},
+    shape::{at_least_one, elements, expect_shape},
 };
-use crate::{Error, Result, random::Random};
+use crate::{Error, Result, random::Random, tensor::expect_finite};
 
 /// Samples of an evaluation batch: bounds the memory that activations take.
 const EVALUATION_BATCH: usize = 256;

@@ -91,7 +91,7 @@ impl Training {
         let before: Vec<Network> = trainees.iter().map(|trainee| trainee.network.clone()).collect();
         for Trainee { network, callback, .. } in &mut *trainees {
             if let Err(error) = callback.start(network, total) {
-                trainees.iter_mut().zip(before).for_each(|(trainee, before)| *trainee.network = before);
+                restore(trainees, before, |network, before| *network = before);
                 return Err(error);
             }
         }
@@ -128,7 +128,7 @@ impl Training {
                     }
                 };
                 if let Some(loss) = diverged {
-                    trainees.iter_mut().zip(&sound).for_each(|(trainee, sound)| sound.restore(trainee.network));
+                    restore(trainees, sound, |network, sound| sound.restore(network));
                     return Err(Error::Diverged { loss, epoch });
                 }
                 let slopes = slopes?;
@@ -166,7 +166,7 @@ impl Training {
         let is_finite =
             |network: &Network| network.state().iter().all(|(_, array)| array.iter().all(|x| x.is_finite()));
         if trainees.iter().any(|trainee| !is_finite(trainee.network)) {
-            trainees.iter_mut().zip(&sound).for_each(|(trainee, sound)| sound.restore(trainee.network));
+            restore(trainees, sound, |network, sound| sound.restore(network));
             return Err(Error::Diverged { loss: f64::NAN, epoch: histories[0].losses.len() - 1 });
         }
         for Trainee { network, callback, .. } in trainees {
@@ -174,6 +174,11 @@ impl Training {
         }
         Ok(histories)
     }
+}
+
+/// Puts every network back to its copy.
+fn restore<T>(trainees: &mut [Trainee<'_>], copies: Vec<T>, put: impl Fn(&mut Network, T)) {
+    trainees.iter_mut().zip(copies).for_each(|(trainee, copy)| put(trainee.network, copy));
 }
 
 /// A copy of a network's state, in memory that is used again.

@@ -5,9 +5,10 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use super::{
     dense::{array, row_major, slice, sum_over_samples},
     layer::{Backward, OwnArray, OwnArrayMut, Role},
-    shape::{at_least_one, elements, expect_finite, expect_shape, positive},
+    settings::positive,
+    shape::{at_least_one, elements, expect_shape},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, tensor::expect_finite};
 
 /// Layer normalization (Ba, Kiros and Hinton 2016): `y = weight · (x - mean) / √(variance + eps) + bias`, with mean and
 /// (biased) variance of each sample over its last axes.

@@ -6,9 +6,13 @@ use super::{
     dense::{array, row_major, slice},
     layer::{Backward, OwnArray, OwnArrayMut, Role},
     product::{add_product, matrix},
-    shape::{at_least_one, elements, expect_finite, expect_shape},
+    shape::{at_least_one, elements, expect_shape},
 };
-use crate::{Error, Result, random::Random, tensor::Mask};
+use crate::{
+    Error, Result,
+    random::Random,
+    tensor::{Mask, expect_finite},
+};
 
 /// A fully connected layer, `y = x Wᵀ + b` along the last axis of `x`; `W` is (out, in), `b` is (out).
 ///

@@ -41,6 +41,7 @@ mod scaled_dot_product;
 mod schedule;
 #[cfg(test)]
 mod second_differences;
+mod settings;
 mod sgd;
 mod shape;
 mod softmax;
@@ -75,7 +76,9 @@ pub use residual::Residual;
 pub use scale_l1::ScaleL1;
 pub(crate) use scaled_dot_product::{ScaledDotProduct, expect_sequences};
 pub use schedule::Schedule;
+pub(crate) use settings::{not_negative, positive, share};
 pub use sgd::Sgd;
 pub use shape::Size2d;
+pub(crate) use shape::expect_shape;
 pub use trace::{Gradients, Mode, Trace};
 pub use training::{History, Progress, Training};

@@ -10,10 +10,10 @@ use super::{
     inner::Inner,
     known::Known,
     layer::{Backward, Layer, foreign_trace},
-    shape::{expect_finite, expect_shape},
+    shape::expect_shape,
     trace::{Gradients, Mode, Saved, Step, Trace},
 };
-use crate::{Error, Result, random::derive};
+use crate::{Error, Result, random::derive, tensor::expect_finite};
 
 /// A trainable network: named layers in order, of which a [`Residual`](super::Residual) holds a network of its own.
 ///

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Debug};
 
-use crate::{Error, Result, tensor::Mask};
+use crate::{Result, tensor::Mask};
 
 /// One parameter in a step: its values, to be changed, and their gradient, both row-major and equally long.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub trait Optimizer: Debug + Send {
     /// Changes the values by one step at this learning rate.
     ///
     /// # Errors
-    /// [`Error::Setting`] for settings out of range; nothing is changed then.
+    /// [`Error::Setting`](crate::Error::Setting) for settings out of range; nothing is changed then.
     fn step(&mut self, learning_rate: f64, parameters: &mut [Update<'_>]) -> Result<()>;
 }
 
@@ -75,20 +75,4 @@ pub(super) fn state_of<'a, T>(states: &'a mut States<T>, name: &str, len: usize,
         states.insert(name.to_owned(), (len, new()));
     }
     &mut states.get_mut(name).expect("just inserted").1
-}
-
-/// `setting` is a finite number, at least 0.
-pub(super) fn not_negative(setting: &'static str, value: f64) -> Result<()> {
-    if value >= 0.0 && value.is_finite() {
-        return Ok(());
-    }
-    Err(Error::Setting { setting, value, bound: "at least 0 and finite" })
-}
-
-/// `setting` is in [0, 1).
-pub(super) fn below_one(setting: &'static str, value: f64) -> Result<()> {
-    if (0.0..1.0).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::Setting { setting, value, bound: "at least 0 and below 1" })
 }

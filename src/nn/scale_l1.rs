@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 
-use super::{Callback, Layer, Network, Progress, optimizer::not_negative};
+use super::{Callback, Layer, Network, Progress, settings::not_negative};
 use crate::{Error, Result};
 
 /// Adds `λ Σ |γ|` over the weights of all batch normalizations to the loss of a training (network slimming, Liu et al.

@@ -1,8 +1,8 @@
 //! How the learning rate changes from epoch to epoch.
 
 use super::{
-    optimizer::not_negative,
-    shape::{at_least_one, positive},
+    settings::{not_negative, positive},
+    shape::at_least_one,
 };
 use crate::{Error, Result};
 

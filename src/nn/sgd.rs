@@ -1,6 +1,9 @@
 //! Stochastic gradient descent.
 
-use super::optimizer::{Optimizer, States, Update, not_negative, state_of};
+use super::{
+    optimizer::{Optimizer, States, Update, state_of},
+    settings::not_negative,
+};
 use crate::{Error, Result};
 
 /// Stochastic gradient descent with momentum, as PyTorch computes it.

@@ -1,7 +1,5 @@
 //! Sizes: pairs of them, what an array may hold, and the checks that the layers share.
 
-use ndarray::{ArrayBase, Data, Dimension};
-
 use crate::{Error, Result, kernels::im2col::Windows};
 
 /// A size along (height, width): made from one number, for both, or from a pair.
@@ -49,7 +47,7 @@ pub(super) fn at_least_one(setting: &'static str, value: usize) -> Result<()> {
     if value == 0 { Err(Error::Setting { setting, value: 0.0, bound: "at least 1" }) } else { Ok(()) }
 }
 
-pub(super) fn expect_shape(what: &'static str, expected: &[usize], found: &[usize]) -> Result<()> {
+pub(crate) fn expect_shape(what: &'static str, expected: &[usize], found: &[usize]) -> Result<()> {
     if expected == found {
         return Ok(());
     }
@@ -69,31 +67,4 @@ pub(super) fn expect_windows(what: &'static str, windows: &Windows) -> Result<[u
         expected: windows.span().unwrap_or([usize::MAX; 2]).to_vec(),
         found: windows.padded().unwrap_or([usize::MAX; 2]).to_vec(),
     })
-}
-
-/// Every value is finite; looks at a block of values at a time, which vectorizes.
-pub(super) fn expect_finite<S, D>(what: &'static str, array: &ArrayBase<S, D>) -> Result<()>
-where
-    S: Data<Elem = f32>,
-    D: Dimension,
-{
-    let sound = match array.as_slice_memory_order() {
-        Some(values) => values.chunks(1024).all(|block| block.iter().fold(true, |sound, v| sound & v.is_finite())),
-        None => false,
-    };
-    if sound {
-        return Ok(());
-    }
-    match array.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-        Some((index, value)) => Err(Error::NotFinite { what, index, value: f64::from(*value) }),
-        None => Ok(()),
-    }
-}
-
-/// A positive, finite setting such as an `eps`.
-pub(super) fn positive(setting: &'static str, value: f64) -> Result<()> {
-    if value > 0.0 && value.is_finite() {
-        return Ok(());
-    }
-    Err(Error::Setting { setting, value, bound: "above 0 and finite" })
 }

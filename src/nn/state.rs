@@ -7,9 +7,12 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, ArrayViewMutD, Data, Dimension};
 use super::{
     Network, Optimizer, Update,
     layer::{Layer, Role},
-    shape::{expect_finite, expect_shape},
+    shape::expect_shape,
 };
-use crate::{Error, Result, tensor::Mask};
+use crate::{
+    Error, Result,
+    tensor::{Mask, expect_finite},
+};
 
 impl Network {
     /// Everything that gradients train, by full name, in order.

@@ -2,12 +2,8 @@
 
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 
-use super::{
-    Attention, Layer, Network,
-    network::within,
-    shape::{expect_finite, expect_shape},
-};
-use crate::{Error, Result};
+use super::{Attention, Layer, Network, network::within, shape::expect_shape};
+use crate::{Error, Result, tensor::expect_finite};
 
 /// The layers watched, by full name, and what became of them so far.
 struct Watch<'a> {

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod codes;
 mod distortion;
+mod finite;
 mod granularity;
 mod mask;
 mod pruned;
@@ -15,6 +16,7 @@ mod weights;
 pub use checkpoint::{Checkpoint, FloatType, Stored};
 pub use codes::Codes;
 pub use distortion::Distortion;
+pub(crate) use finite::expect_finite;
 pub use granularity::Granularity;
 pub(crate) use granularity::Groups;
 #[cfg(feature = "io")]
