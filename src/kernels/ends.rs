@@ -72,6 +72,37 @@ impl Ends {
     }
 }
 
+/// The ends of every column of an array, row after row.
+pub(crate) struct Columns {
+    min: Vec<f32>,
+    max: Vec<f32>,
+    /// Of all.
+    largest: i32,
+}
+
+impl Columns {
+    /// Of no rows.
+    pub(crate) fn new(columns: usize) -> Columns {
+        Columns { min: vec![f32::INFINITY; columns], max: vec![f32::NEG_INFINITY; columns], largest: 0 }
+    }
+
+    /// Takes in a row, to be inlined where instructions were chosen.
+    #[inline(always)]
+    pub(crate) fn join(&mut self, row: &[f32]) {
+        for ((min, max), &x) in self.min.iter_mut().zip(&mut self.max).zip(row) {
+            *min = if x < *min { x } else { *min };
+            *max = if x > *max { x } else { *max };
+            self.largest = self.largest.max((x.to_bits() & i32::MAX as u32) as i32);
+        }
+    }
+
+    /// Those of each column; all are finite, or none counts as that.
+    pub(crate) fn ends(&self) -> Vec<Ends> {
+        let pairs = self.min.iter().zip(&self.max);
+        pairs.map(|(&min, &max)| Ends { min, max, largest: self.largest }).collect()
+    }
+}
+
 #[inline(always)]
 fn in_lanes<const N: usize>(values: &[f32]) -> Ends {
     let (mut min, mut max, mut largest) = ([f32::INFINITY; N], [f32::NEG_INFINITY; N], [0i32; N]);

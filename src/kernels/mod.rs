@@ -11,6 +11,7 @@ pub(crate) mod isa;
 mod kernel;
 pub(crate) mod least;
 pub mod limits;
+pub(crate) mod numbers;
 pub(crate) mod pack;
 mod panels;
 pub(crate) mod parallel;
