@@ -3,13 +3,15 @@
 //! Eight codes fill exactly `bits` bytes, so the stream is a sequence of such blocks. Within a block, codes are spread
 //! to bytes (and gathered back) in three halvings of a 64-bit word, the same for every width.
 
+use std::hint::black_box;
+
 use super::{isa::vectorize, parallel};
 
 /// Codes in a block.
 const BLOCK: usize = 8;
 
-/// Codes in a chunk: eight blocks, which fill `bits` words.
-const CHUNK: usize = 8 * BLOCK;
+/// Codes in a chunk.
+const CHUNK: usize = 64 * BLOCK;
 
 /// Codes in a piece of parallel work.
 const PIECE: usize = 1 << 15;
@@ -54,7 +56,18 @@ pub(crate) fn pack_bits(codes: &[u8], bits: u8) -> Vec<u8> {
 
 /// Whether all codes fit so many bits.
 pub(crate) fn fit(codes: &[u8], bits: u8) -> bool {
-    let any = |codes: &[u8]| vectorize(|| codes.iter().fold(0, |any, code| any | code));
+    let any = |codes: &[u8]| {
+        vectorize(
+            #[inline(always)]
+            || {
+                let mut any = 0;
+                for code in codes {
+                    any |= code;
+                }
+                any
+            },
+        )
+    };
     bits >= 8
         || parallel::map(codes.len().div_ceil(PIECE), |index| {
             any(&codes[index * PIECE..][..PIECE.min(codes.len() - index * PIECE)])
@@ -74,18 +87,31 @@ fn pack<const BITS: usize>(codes: &[u8], stream: &mut [u8]) {
     if BITS == 8 {
         return stream[..codes.len()].copy_from_slice(codes);
     }
-    let (chunks, rest) = codes.as_chunks::<CHUNK>();
-    let (whole, tail) = stream.split_at_mut(chunks.len() * 8 * BITS);
-    for (codes, bytes) in chunks.iter().zip(whole.chunks_exact_mut(8 * BITS)) {
-        let mut blocks = [0; 8];
-        for (block, codes) in blocks.iter_mut().zip(codes.as_chunks::<BLOCK>().0) {
-            *block = gather::<BITS>(u64::from_le_bytes(*codes));
+    if BITS.is_power_of_two() {
+        // Blocks are whole numbers of the machine's: the compiler packs them in registers.
+        let blocks = codes.as_chunks::<BLOCK>().0;
+        for (codes, bytes) in blocks.iter().zip(stream.as_chunks_mut::<BITS>().0) {
+            bytes.copy_from_slice(&gather::<BITS>(u64::from_le_bytes(*codes)).to_le_bytes()[..BITS]);
         }
-        for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(join::<BITS>(blocks)) {
-            *bytes = word.to_le_bytes();
-        }
+        let (rest, tail) = (&codes[blocks.len() * BLOCK..], &mut stream[blocks.len() * BITS..]);
+        let bytes = rest.len() * BITS;
+        return tail[..bytes.div_ceil(8)]
+            .copy_from_slice(&gather::<BITS>(word(rest)).to_le_bytes()[..bytes.div_ceil(8)]);
     }
-    for (codes, bytes) in rest.chunks(BLOCK).zip(tail.chunks_mut(BITS)) {
+    let (mut at, mut words) = (0, [0; CHUNK / BLOCK]);
+    for codes in codes.as_chunks::<CHUNK>().0 {
+        for (word, codes) in words.iter_mut().zip(codes.as_chunks::<BLOCK>().0) {
+            *word = gather::<BITS>(u64::from_le_bytes(*codes));
+        }
+        // Each word is written whole, and the next one over its upper bytes, of which some may belong to the next chunk.
+        let Some(bytes) = stream.get_mut(at..at + (CHUNK / BLOCK - 1) * BITS + 8) else { break };
+        // Elsewhere than the loop above, which is vectorized if it is not mixed with this one.
+        for (i, word) in black_box(&words).iter().enumerate() {
+            bytes[i * BITS..i * BITS + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        at += CHUNK / BLOCK * BITS;
+    }
+    for (codes, bytes) in codes[at / BITS * BLOCK..].chunks(BLOCK).zip(stream[at..].chunks_mut(BITS)) {
         let block = gather::<BITS>(word(codes)).to_le_bytes();
         bytes.copy_from_slice(&block[..bytes.len()]);
     }
@@ -122,48 +148,22 @@ fn unpack<const BITS: usize>(stream: &[u8], start: usize, out: &mut [u8]) {
         head.copy_from_slice(&block(stream)[skip..skip + head.len()]);
         (out, stream) = (rest, stream.get(BITS..).unwrap_or_default());
     }
-    let (chunks, rest) = out.as_chunks_mut::<CHUNK>();
-    let (whole, tail) = stream.split_at((chunks.len() * 8 * BITS).min(stream.len()));
-    for (codes, bytes) in chunks.iter_mut().zip(whole.chunks_exact(8 * BITS)) {
-        let mut words = [0; BITS];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u64::from_le_bytes(*bytes);
+    let mut at = 0;
+    for codes in out.as_chunks_mut::<{ 8 * BLOCK }>().0 {
+        // Each word is read whole, with some of the next above it.
+        let Some(bytes) = stream.get(at..at + 7 * BITS + 8) else { break };
+        let mut words = [0; 8];
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = self::word(&bytes[i * BITS..]);
         }
-        for (codes, block) in codes.as_chunks_mut::<BLOCK>().0.iter_mut().zip(part::<BITS>(words)) {
-            *codes = spread::<BITS>(block).to_le_bytes();
+        for (codes, word) in codes.as_chunks_mut::<BLOCK>().0.iter_mut().zip(words) {
+            *codes = spread::<BITS>(word).to_le_bytes();
         }
+        at += 8 * BITS;
     }
-    for (index, out) in rest.chunks_mut(BLOCK).enumerate() {
-        out.copy_from_slice(&block(tail.get(index * BITS..).unwrap_or_default())[..out.len()]);
+    for (index, out) in out[at / BITS * BLOCK..].chunks_mut(BLOCK).enumerate() {
+        out.copy_from_slice(&block(stream.get(at + index * BITS..).unwrap_or_default())[..out.len()]);
     }
-}
-
-/// Eight blocks of `8 * BITS` bits each, without what lies between them.
-#[inline(always)]
-fn join<const BITS: usize>(blocks: [u64; 8]) -> [u64; BITS] {
-    let mut words = [0; BITS];
-    for (i, block) in blocks.into_iter().enumerate() {
-        let (word, shift) = (i * BITS / 8, i * BITS % 8 * 8);
-        words[word] |= block << shift;
-        if shift + 8 * BITS > 64 {
-            words[word + 1] |= block >> (64 - shift);
-        }
-    }
-    words
-}
-
-/// Eight blocks from the words that hold them without gaps, each with bits of the next above its own.
-#[inline(always)]
-fn part<const BITS: usize>(words: [u64; BITS]) -> [u64; 8] {
-    let mut blocks = [0; 8];
-    for (i, block) in blocks.iter_mut().enumerate() {
-        let (word, shift) = (i * BITS / 8, i * BITS % 8 * 8);
-        *block = words[word] >> shift;
-        if shift + 8 * BITS > 64 {
-            *block |= words[word + 1] << (64 - shift);
-        }
-    }
-    blocks
 }
 
 /// The first eight bytes as a little-endian word; missing ones are 0.
@@ -202,15 +202,21 @@ const fn halving(bits: u32, codes: u32) -> Halving {
 /// Adjacent fields to bytes; what lies above the fields is dropped.
 #[inline(always)]
 fn spread<const BITS: usize>(word: u64) -> u64 {
-    let step = |word: u64, half: &Halving| word & half.lower | word << half.shift & half.spread;
-    const { &halvings(BITS) }.iter().fold(word, step)
+    let mut word = word;
+    for half in const { &halvings(BITS) } {
+        word = word & half.lower | word << half.shift & half.spread;
+    }
+    word
 }
 
 /// Bytes to adjacent fields; what lies above a code in its byte is dropped.
 #[inline(always)]
 fn gather<const BITS: usize>(word: u64) -> u64 {
-    let step = |word: u64, half: &Halving| word & half.lower | word >> half.shift & half.gathered;
-    const { &halvings(BITS) }.iter().rev().fold(word, step)
+    let mut word = word;
+    for half in const { &halvings(BITS) }.iter().rev() {
+        word = word & half.lower | word >> half.shift & half.gathered;
+    }
+    word
 }
 
 #[cfg(test)]

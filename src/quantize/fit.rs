@@ -25,6 +25,18 @@ impl Fit {
         Ok(Step::new(scale, zero, self.codes, self.convention))
     }
 
+    /// Whether it is symmetric, if it is one of the two usual ones.
+    pub(super) fn usual(self) -> Option<bool> {
+        (self == self.with_usual(self.symmetric)).then_some(self.symmetric)
+    }
+
+    /// With the choices of the usual one: where they are known to the compiler, a loop over groups is vectorized.
+    #[inline(always)]
+    pub(super) fn with_usual(self, symmetric: bool) -> Fit {
+        let (symmetric_scale, zero_in_range) = (SymmetricScale::HalfSpan, ZeroInRange::Always);
+        Fit { symmetric, convention: Convention { symmetric_scale, zero_in_range, ..self.convention }, ..self }
+    }
+
     /// Its scale and zero point, whatever they are.
     #[inline(always)]
     pub(super) fn grid(self, min: f32, max: f32) -> (f32, i32) {

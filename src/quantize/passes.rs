@@ -57,12 +57,16 @@ impl Steps<'_> {
     fn encode_piece(&self, values: &[f32], start: usize, groups: &Groups, bytes: &mut [u8]) {
         match self.bits() {
             16 => self.encode_as::<u16>(values, start, groups, bytes),
+            8 => vectorize(
+                #[inline(always)]
+                || self.encode_some(values, start, groups, bytes),
+            ),
             _ => self.encode_as::<u8>(values, start, groups, bytes),
         }
     }
 
     fn encode_as<T: Code>(&self, values: &[f32], start: usize, groups: &Groups, bytes: &mut [u8]) {
-        let mut codes = [T::default(); SOME];
+        let mut codes = vec![T::default(); SOME];
         let bytes = bytes.chunks_mut(packed_len(SOME, self.bits()));
         for ((index, values), bytes) in values.chunks(SOME).enumerate().zip(bytes) {
             let (start, codes) = (start + index * SOME, &mut codes[..values.len()]);
@@ -129,17 +133,19 @@ pub(super) fn fit_and_encode(
             let mut room = Vec::new();
             let values = numbers.read(start..numbers.len().min(start + rows * row), &mut room);
             let mut ends = vec![Ends::NONE; scale.len()];
-            let all = vectorize(
-                #[inline(always)]
-                || {
-                    let segments = groups.segments(start..start + values.len());
-                    ends.iter_mut().zip(segments).fold(Ends::NONE, |all, (ends, (_, piece))| {
-                        *ends = Ends::of_piece(&values[piece.start - start..piece.end - start]);
-                        all.join(*ends)
-                    })
-                },
-            );
-            if !all.are_finite() {
+            match groups.even() {
+                Some(size) => Ends::of_each(values, size, &mut ends),
+                None => vectorize(
+                    #[inline(always)]
+                    || {
+                        let segments = groups.segments(start..start + values.len());
+                        for (ends, (_, piece)) in ends.iter_mut().zip(segments) {
+                            *ends = Ends::of_piece(&values[piece.start - start..piece.end - start]);
+                        }
+                    },
+                ),
+            }
+            if !ends.iter().fold(Ends::NONE, |all, ends| all.join(*ends)).are_finite() {
                 *outcome = Ok(false);
                 continue;
             }
@@ -168,22 +174,31 @@ pub(super) fn fit_and_encode(
 
 /// A grid for each pair of ends.
 fn fit_each(fit: Fit, ends: &[Ends], scale: &mut [f32], zero: &mut [i32]) -> Result<()> {
+    // What is usual is a loop of its own, without the choices.
+    let usual = fit.usual();
     let fitted = vectorize(
         #[inline(always)]
-        || {
-            let mut fitted = true;
-            for ((ends, scale), zero) in ends.iter().zip(scale).zip(zero) {
-                let (min, max) = ends.or_zero();
-                (*scale, *zero) = fit.grid(min, max);
-                fitted &= fit.has_finite_levels(*scale, *zero);
-            }
-            fitted
+        || match usual {
+            Some(true) => fit_all(fit.with_usual(true), ends, scale, zero),
+            Some(false) => fit_all(fit.with_usual(false), ends, scale, zero),
+            None => fit_all(fit, ends, scale, zero),
         },
     );
     if fitted {
         return Ok(());
     }
     ends.iter().map(|ends| ends.or_zero()).try_for_each(|(min, max)| fit.step(min, max).map(drop))
+}
+
+#[inline(always)]
+fn fit_all(fit: Fit, ends: &[Ends], scale: &mut [f32], zero: &mut [i32]) -> bool {
+    let mut fitted = true;
+    for ((ends, scale), zero) in ends.iter().zip(scale).zip(zero) {
+        let (min, max) = ends.or_zero();
+        (*scale, *zero) = fit.grid(min, max);
+        fitted &= fit.has_finite_levels(*scale, *zero);
+    }
+    fitted
 }
 
 /// The ends of every group; nothing if some number is not finite.
@@ -206,7 +221,7 @@ pub(super) fn ends(numbers: &Numbers<'_>, groups: &Groups) -> Option<Vec<Ends>> 
             vectorize(
                 #[inline(always)]
                 || match columns {
-                    Some(columns) => values.chunks(columns).for_each(|row| by_columns.join(row)),
+                    Some(_) => by_columns.join(values),
                     None => {
                         for (group, piece) in groups.segments(range) {
                             let place = group - first;

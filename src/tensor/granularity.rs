@@ -117,6 +117,11 @@ impl Groups {
         })
     }
 
+    /// How many elements a group has, if all of them have as many, together.
+    pub(crate) fn even(&self) -> Option<usize> {
+        (self.row().is_some() && self.row.is_multiple_of(self.run)).then_some(self.run)
+    }
+
     /// How many groups there are, if consecutive elements belong to consecutive groups and there are enough of these.
     pub(crate) fn columns(&self) -> Option<usize> {
         const ENOUGH: usize = 16;

@@ -244,10 +244,11 @@ impl QuantizedTensor {
         /// Codes unpacked at a time.
         const SOME: usize = 1 << 12;
         let groups = self.groups();
-        let (mut wide, mut narrow) = ([0u16; SOME], [0u8; SOME]);
+        let (is_wide, most) = (self.bits() == 16, out.len().min(SOME));
+        let (mut wide, mut narrow) = (vec![0u16; if is_wide { most } else { 0 }], vec![0u8; most]);
         for (index, out) in out.chunks_mut(SOME).enumerate() {
             let start = start + index * SOME;
-            if self.bits() == 16 {
+            if is_wide {
                 let codes = &mut wide[..out.len()];
                 self.codes.unpack16(start, codes);
                 vectorize(
