@@ -6,6 +6,7 @@ pub(crate) mod codebook;
 mod depth;
 pub(crate) mod ends;
 mod gemm;
+pub(crate) mod histogram;
 pub(crate) mod im2col;
 pub(crate) mod isa;
 mod kernel;

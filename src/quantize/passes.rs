@@ -66,7 +66,8 @@ impl Steps<'_> {
     }
 
     fn encode_as<T: Code>(&self, values: &[f32], start: usize, groups: &Groups, bytes: &mut [u8]) {
-        let mut codes = vec![T::default(); SOME];
+        let mut codes = Vec::new();
+        codes.resize(values.len().min(SOME), T::default());
         let bytes = bytes.chunks_mut(packed_len(SOME, self.bits()));
         for ((index, values), bytes) in values.chunks(SOME).enumerate().zip(bytes) {
             let (start, codes) = (start + index * SOME, &mut codes[..values.len()]);
