@@ -1,6 +1,7 @@
 //! The passes over 4096 x 4096 weights, against the bandwidth of plain reads and copies in the same run.
 //!
-//! Bytes are those of the arguments and results, each counted once, whatever a pass really moves. Times are the least of
+//! Bytes are those of the arguments and results, each counted once, whatever a pass really moves. New memory takes longer
+//! to get than to fill: passes are listed with a fresh result (`new`) and with one that was in use before. Times are the least of
 //! a few rounds in which all passes take turns. `passes NAME` runs those whose names contain NAME.
 
 use std::{
@@ -135,12 +136,22 @@ fn run(threads: usize, wanted: &str) -> tersor::Result<()> {
     for (name, scheme) in &grids {
         let q = scheme.apply(w)?;
         let bytes = q.nbytes() as f64 / ELEMENTS as f64;
-        add(&format!("quantize f32, {name}"), 4.0 + bytes, Box::new(|| drop(black_box(scheme.apply(w)))));
-        add(&format!("dequantize, {name}"), 4.0 + bytes, Box::new(move || drop(black_box(q.dequantize()))));
+        let mut memory = Some(q.clone());
+        add(&format!("quantize f32 new, {name}"), 4.0 + bytes, Box::new(|| drop(black_box(scheme.apply(w)))));
+        let again = move || memory = memory.take().and_then(|memory| scheme.apply_reusing(w, memory).ok());
+        add(&format!("quantize f32, {name}"), 4.0 + bytes, Box::new(again));
+        let (mut out, other) = (Array2::<f32>::ones((SIDE, SIDE)), q.clone());
+        add(&format!("dequantize new, {name}"), 4.0 + bytes, Box::new(move || drop(black_box(other.dequantize()))));
+        let again = move || drop(black_box(q.dequantize_into(&mut out)));
+        add(&format!("dequantize, {name}"), 4.0 + bytes, Box::new(again));
     }
     for (name, scheme) in [&grids[0], &grids[1], &grids[3]] {
-        add(&format!("quantize f16, {name}"), 3.0, Box::new(|| drop(black_box(scheme.apply(&halves)))));
-        add(&format!("quantize bf16, {name}"), 3.0, Box::new(|| drop(black_box(scheme.apply(&brains)))));
+        for (kind, source) in [("f16", &halves as &dyn tersor::Weights), ("bf16", &brains)] {
+            let mut memory = Some(scheme.apply(source)?);
+            add(&format!("quantize {kind} new, {name}"), 3.0, Box::new(|| drop(black_box(scheme.apply(source)))));
+            let again = move || memory = memory.take().and_then(|memory| scheme.apply_reusing(source, memory).ok());
+            add(&format!("quantize {kind}, {name}"), 3.0, Box::new(again));
+        }
     }
     add("min and max", 4.0, Box::new(|| drop(black_box(MinMax::new().observe(w)))));
     add("min and max, per channel 1", 4.0, Box::new(|| drop(black_box(MinMax::per_channel(Axis(1)).observe(w)))));
@@ -149,8 +160,10 @@ fn run(threads: usize, wanted: &str) -> tersor::Result<()> {
         let codes: Vec<u8> = codes.iter().map(|code| code >> (8 - bits)).collect();
         let packed = Codes::pack(bits, &codes)?;
         let bytes = 1.0 + f64::from(bits) / 8.0;
-        add(&format!("pack {bits} bits"), bytes, Box::new(move || drop(black_box(Codes::pack(bits, &codes)))));
-        add(&format!("unpack {bits} bits to u16"), bytes + 1.0, Box::new(move || drop(black_box(packed.to_vec()))));
+        let (mut out, other) = (codes.clone(), packed.clone());
+        add(&format!("pack {bits} bits new"), bytes, Box::new(move || drop(black_box(Codes::pack(bits, &codes)))));
+        add(&format!("unpack {bits} bits"), bytes, Box::new(move || drop(black_box(packed.unpack_into(&mut out)))));
+        add(&format!("unpack {bits} bits to u16 new"), bytes + 1.0, Box::new(move || drop(black_box(other.to_vec()))));
     }
     let pruned = 8.0 + 1.0 / 8.0;
     for (name, pruner) in [("magnitude 0.5", &magnitude), ("magnitude 2:4", &two_of_four)] {
@@ -186,7 +199,7 @@ fn run(threads: usize, wanted: &str) -> tersor::Result<()> {
         let ratios = [0, 1, 2].map(|limit| rate(index) / rate(limit));
         let [read, copy, fresh] = ratios;
         let (name, ms) = (&pass.name, least[index].as_secs_f64() * 1e3);
-        println!("{name:<34} {ms:>9.2} ms {:>7.2} GB/s {read:>6.2} {copy:>6.2} {fresh:>6.2}", rate(index));
+        println!("{name:<42} {ms:>9.2} ms {:>7.2} GB/s {read:>6.2} {copy:>6.2} {fresh:>6.2}", rate(index));
     }
     Ok(())
 }

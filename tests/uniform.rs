@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tersor::{
     Quantizer,
     quantize::{CodeRange, Convention, Range, SymmetricScale, Uniform, ZeroInRange},
-    tensor::{Weighted, Weights},
+    tensor::{Granularity, Weighted, Weights},
 };
 
 fn distortion(scheme: &dyn Quantizer, x: &dyn Weights) -> f64 {
@@ -232,4 +232,51 @@ fn explicit_codes_are_used() {
     let w = array![-1.28f32, 0.0, 1.27];
     let q = Quantizer::uniform(8).codes(CodeRange::signed(8).unwrap()).apply(&w).unwrap();
     assert_eq!(q.integers(), array![-128, 0, 127].into_dyn());
+}
+
+proptest! {
+    #[test]
+    fn grids_and_codes_made_together_are_those_made_one_after_the_other(
+        (rows, columns) in prop_oneof![(1usize..9, 1usize..700), (1usize..300, 1usize..40), Just((3, 140_001))],
+        granularity in prop_oneof![
+            Just(Granularity::Tensor),
+            (0usize..2).prop_map(|axis| Granularity::Channel(Axis(axis))),
+            prop::sample::select(vec![1usize, 7, 16, 32, 64, 100, 4096]).prop_map(Granularity::Group),
+        ],
+        bits in prop::sample::select(vec![2u8, 3, 4, 5, 6, 7, 8, 16]),
+        symmetric in any::<bool>(),
+        torch in any::<bool>(),
+        seed in any::<u32>(),
+    ) {
+        let number = |i: usize| ((i as u32 ^ seed).wrapping_mul(0x9E37_79B9) >> 8) as f32 / (1 << 22) as f32 - 1.5;
+        let weights = Array2::from_shape_fn((rows, columns), |(i, j)| number(i * columns + j));
+        let scheme = Quantizer::uniform(bits).granularity(granularity);
+        let scheme = if symmetric { scheme.symmetric() } else { scheme };
+        let scheme = if torch { scheme.convention(Convention::torch()) } else { scheme };
+        let q = scheme.apply(&weights).unwrap();
+        prop_assert_eq!(&q, &scheme.fit(&weights).unwrap().apply(&weights).unwrap());
+
+        let mut levels = Array2::from_elem((columns, rows), f32::NAN);
+        q.dequantize_into(&mut levels.view_mut().reversed_axes()).unwrap();
+        prop_assert_eq!(levels.reversed_axes().into_dyn(), q.dequantize());
+        prop_assert!(q.dequantize_into(&mut Array2::zeros((rows + 1, columns))).is_err());
+        let other = scheme.apply_reusing(&weights.mapv(|x| -x), q.clone()).unwrap();
+        prop_assert_eq!(&scheme.apply_reusing(&weights, other).unwrap(), &q);
+
+        let (halves, brains) = (weights.mapv(half::f16::from_f32), weights.mapv(half::bf16::from_f32));
+        prop_assert_eq!(scheme.apply(&halves).unwrap(), scheme.apply(&halves.mapv(f32::from)).unwrap());
+        prop_assert_eq!(scheme.apply(&brains).unwrap(), scheme.apply(&brains.mapv(f32::from)).unwrap());
+        prop_assert_eq!(scheme.apply(&halves.t()).unwrap(), scheme.apply(&weights.mapv(half::f16::from_f32).mapv(f32::from).t()).unwrap());
+        let place = seed as usize % weights.len();
+        for bad in [f32::NAN, f32::INFINITY] {
+            let wrong = |x: &Array2<f32>| {
+                let mut x = x.clone();
+                x.as_slice_mut().unwrap()[place] = bad;
+                x
+            };
+            let named = |error: tersor::Error| matches!(error, tersor::Error::NotFinite { index, .. } if index == place);
+            prop_assert!(named(scheme.apply(&wrong(&weights)).unwrap_err()));
+            prop_assert!(named(scheme.apply(&wrong(&weights).mapv(half::bf16::from_f32)).unwrap_err()));
+        }
+    }
 }

@@ -55,6 +55,7 @@ fn search<const N: usize>(values: &[f32], cuts: &[f32], codes: &mut [u8]) {
 ///
 /// # Panics
 /// If a code is beyond the table.
+#[inline(always)]
 pub(crate) fn lookup<C: Copy + Into<usize>>(codes: &[C], scale: f32, table: &[f32], out: &mut [f32]) {
     for (code, out) in codes.iter().zip(out) {
         *out = scale * table[(*code).into()];

@@ -54,7 +54,13 @@ pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
             kernel.vectorize(self.0)
         }
     }
-    Isa::detect().unwrap_or(Isa(Set::Scalar(Scalar))).run(Call(f))
+    run(Call(f))
+}
+
+/// Runs a job with the kernel of [`Isa::detect`], the plainest if it fails.
+#[inline(always)]
+pub(super) fn run<J: Job>(job: J) -> J::Output {
+    Isa::detect().unwrap_or(Isa(Set::Scalar(Scalar))).run(job)
 }
 
 impl Isa {

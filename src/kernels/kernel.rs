@@ -95,6 +95,12 @@ pub(super) trait Kernel: Copy + Send + Sync {
     /// `sum += a * x`, rounded once if [`Kernel::FUSED`].
     fn add_multiple(self, a: f32, x: &FloatLine, sum: &mut FloatLine);
 
+    /// The least and the largest key of a group of numbers; see [`Ends`](super::ends::Ends).
+    #[inline(always)]
+    fn ends(self, numbers: &[Lanes<f32>]) -> (i32, i32) {
+        super::ends::keys(numbers.as_flattened())
+    }
+
     /// So many rounds of the multiplications that the tile is made of, on registers alone: the limit of any product.
     /// Returns the operations, multiplications and additions.
     fn spin(self, rounds: usize) -> usize;

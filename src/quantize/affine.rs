@@ -2,10 +2,10 @@
 
 use ndarray::Axis;
 
-use super::{Convention, Quantizer, Quotient, Rounding, ZeroPointAdded};
+use super::{Convention, Quantizer, Quotient, Rounding, ZeroPointAdded, passes::Steps};
 use crate::{
     error::{Error, Result},
-    kernels::{affine, parallel},
+    kernels::{affine, numbers::Numbers, pack::packed_len},
     tensor::{Codes, Dense, Granularity, Grid, Groups, QuantizedTensor, Weights},
 };
 
@@ -46,6 +46,13 @@ impl CodeRange {
             _ if (least..=8).contains(&bits) => Ok(1 << bits),
             _ => Err(Error::Bits { bits, scheme, allowed }),
         }
+    }
+
+    /// The grid of codes on these; zero points that are all 0 are left out.
+    pub(super) fn grid(self, scale: Vec<f32>, zero_point: Vec<i32>, granularity: Granularity) -> Grid {
+        let any = zero_point.iter().fold(0, |any, zero| any | zero);
+        let zero_point = if any == 0 { Vec::new() } else { zero_point };
+        Grid::Affine { scale, zero_point, lowest: self.lowest, granularity }
     }
 
     /// Bits per code.
@@ -94,9 +101,6 @@ pub struct Affine {
 
 /// Zero points are added to f32 quotients, which count exactly up to here.
 const FARTHEST_ZERO: i32 = 1 << 21;
-
-/// Elements encoded at a time.
-const PIECE: usize = 1 << 14;
 
 impl Affine {
     /// One scale and zero point for the whole tensor.
@@ -204,30 +208,18 @@ impl Affine {
 
     pub(super) fn encode(&self, weights: &Dense<'_>) -> Result<QuantizedTensor> {
         let groups = self.groups(weights.shape())?;
-        let codes = match self.codes.bits {
-            16 => Codes::pack16(&self.encode_as::<u16>(weights.values(), &groups)),
-            bits => Codes::pack(bits, &self.encode_as::<u8>(weights.values(), &groups))?,
+        let len = weights.values().len();
+        let mut bytes = vec![0; packed_len(len, self.codes.bits)];
+        let steps = Steps {
+            first: 0,
+            scale: &self.scale,
+            zero: &self.zero_point,
+            codes: self.codes,
+            convention: self.convention,
         };
-        let all_zero = self.zero_point.iter().all(|zero| *zero == 0);
-        let grid = Grid::Affine {
-            scale: self.scale.clone(),
-            zero_point: if all_zero { Vec::new() } else { self.zero_point.clone() },
-            lowest: self.codes.lowest,
-            granularity: self.granularity,
-        };
-        weights.quantized(codes, grid)
-    }
-
-    fn encode_as<T: affine::Code>(&self, values: &[f32], groups: &Groups) -> Vec<T> {
-        let mut codes = vec![T::default(); values.len()];
-        parallel::for_each_chunk_mut(&mut codes, PIECE, |index, piece| {
-            let start = index * PIECE;
-            for (group, run) in groups.segments(start..start + piece.len()) {
-                let out = &mut piece[run.start - start..run.end - start];
-                self.step(group).encode(&values[run], out);
-            }
-        });
-        codes
+        steps.encode(&Numbers::F32(weights.values()), &groups, &mut bytes);
+        let codes = Codes::from_packed(self.codes.bits, len, bytes);
+        weights.quantized(codes, self.codes.grid(self.scale.clone(), self.zero_point.clone(), self.granularity))
     }
 }
 
@@ -252,10 +244,14 @@ impl Step {
     }
 
     /// Calls `f` with the rule `x -> code - zero_point`, as a float, unclamped; one instance of `f` a convention.
+    #[inline(always)]
     fn with_rule<R>(self, f: impl WithRule<R>) -> R {
         let (scale, reciprocal) = (self.scale, 1.0 / self.scale);
-        // A subnormal scale has no finite reciprocal.
-        let quotient = if reciprocal.is_finite() { self.convention.quotient } else { Quotient::Divide };
+        let quotient = match self.convention.quotient {
+            // A subnormal scale has no finite reciprocal.
+            Quotient::Reciprocal if reciprocal.is_finite() => Quotient::Reciprocal,
+            _ => Quotient::Divide,
+        };
         let zero = match self.convention.zero_point_added {
             ZeroPointAdded::AfterRounding => 0.0,
             ZeroPointAdded::BeforeRounding => self.zero as f32,
@@ -288,6 +284,7 @@ impl Step {
     }
 
     /// Stored codes, counted from 0.
+    #[inline(always)]
     pub(super) fn encode<T: affine::Code>(self, values: &[f32], out: &mut [T]) {
         struct Encode<'a, T> {
             values: &'a [f32],
@@ -295,6 +292,7 @@ impl Step {
             out: &'a mut [T],
         }
         impl<T: affine::Code> WithRule<()> for Encode<'_, T> {
+            #[inline(always)]
             fn call(self, rule: impl Fn(f32) -> f32) {
                 affine::encode(self.values, rule, self.bounds, self.out);
             }

@@ -125,6 +125,12 @@ impl Default for Convention {
 }
 
 impl Convention {
+    /// Whether numbers become codes as by default: divided, halves to even, then the zero point.
+    pub(super) fn has_default_rule(self) -> bool {
+        (self.quotient, self.rounding) == (Quotient::Divide, Rounding::HalfEven)
+            && self.zero_point_added == ZeroPointAdded::AfterRounding
+    }
+
     /// torch's `quantize_per_tensor`, `fake_quantize` and observers: the reciprocal, scales of at least 2^-23.
     pub fn torch() -> Self {
         Convention { quotient: Quotient::Reciprocal, smallest_scale: f32::EPSILON, ..Convention::default() }

@@ -17,16 +17,39 @@ impl Fit {
     /// Affine: `scale = (max - min) / (highest - lowest)`, `zero_point = clamp(lowest - round(min / scale))`, the
     /// range widened to hold 0. Symmetric: [`SymmetricScale`], zero in the middle.
     pub(super) fn step(self, min: f32, max: f32) -> Result<Step> {
-        let (scale, zero) = if self.symmetric { self.symmetric(min, max) } else { self.affine(min, max) };
-        let step = Step::new(scale, zero, self.codes, self.convention);
-        let (low, high) = step.bounds();
-        if !(scale * low).is_finite() || !(scale * high).is_finite() {
+        let (scale, zero) = self.grid(min, max);
+        if !self.has_finite_levels(scale, zero) {
             let bound = "so narrow that its levels are finite in f32; scale the values down";
             return Err(Error::Setting { setting: "range", value: f64::from(max) - f64::from(min), bound });
         }
-        Ok(step)
+        Ok(Step::new(scale, zero, self.codes, self.convention))
     }
 
+    /// Whether it is symmetric, if it is one of the two usual ones.
+    pub(super) fn usual(self) -> Option<bool> {
+        (self == self.with_usual(self.symmetric)).then_some(self.symmetric)
+    }
+
+    /// With the choices of the usual one: where they are known to the compiler, a loop over groups is vectorized.
+    #[inline(always)]
+    pub(super) fn with_usual(self, symmetric: bool) -> Fit {
+        let (symmetric_scale, zero_in_range) = (SymmetricScale::HalfSpan, ZeroInRange::Always);
+        Fit { symmetric, convention: Convention { symmetric_scale, zero_in_range, ..self.convention }, ..self }
+    }
+
+    /// Its scale and zero point, whatever they are.
+    #[inline(always)]
+    pub(super) fn grid(self, min: f32, max: f32) -> (f32, i32) {
+        if self.symmetric { self.symmetric(min, max) } else { self.affine(min, max) }
+    }
+
+    #[inline(always)]
+    pub(super) fn has_finite_levels(self, scale: f32, zero: i32) -> bool {
+        let (low, high) = Step::new(scale, zero, self.codes, self.convention).bounds();
+        (scale * low).is_finite() & (scale * high).is_finite()
+    }
+
+    #[inline(always)]
     fn affine(self, min: f32, max: f32) -> (f32, i32) {
         let (lowest, highest) = (self.codes.lowest(), self.codes.highest());
         let scale_of = |min: f32, max: f32| {
@@ -48,6 +71,7 @@ impl Fit {
         (scale, zero.clamp(f64::from(lowest), f64::from(highest)) as i32)
     }
 
+    #[inline(always)]
     fn symmetric(self, min: f32, max: f32) -> (f32, i32) {
         let (lowest, highest) = (self.codes.lowest(), self.codes.highest());
         let zero = match (lowest < 0, self.convention.unsigned_zero) {

@@ -1,6 +1,6 @@
 //! Optimal one-dimensional k-means: by dynamic programming, not from a random start.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use ndarray::{ArrayView1, ArrayViewD, CowArray, IxDyn};
 
@@ -214,62 +214,147 @@ fn lloyd(sample: &Sample, mut cuts: Vec<usize>) -> Vec<Cell> {
 }
 
 /// The k + 1 borders, in bins, of the k cells of least inertia; 1 <= k <= bins.
-///
-/// `best(j, i)`, the least inertia of the first i bins in j cells, is the least of `best(j - 1, t) + inertia(t, i)` over
-/// the start t of the last cell. The best t never falls as i or j grows (the inertia satisfies the quadrangle
-/// inequality), which bounds the search on both sides.
 fn partition(points: &Points, k: usize) -> Vec<usize> {
-    let bins = points.len();
-    let first: Vec<f64> = (0..=bins).map(|i| if i == 0 { 0.0 } else { points.inertia(0, i) }).collect();
-    let mut row = Row { points, before: first, best: vec![0.0; bins + 1], start: vec![0; bins + 1] };
-    let mut starts = Vec::with_capacity(k);
-    for cells in 2..=k {
-        // Of the last row only the end is asked for.
-        let from = if cells == k { bins } else { cells };
-        row.fill(from..bins + 1, cells - 1..bins);
-        std::mem::swap(&mut row.before, &mut row.best);
-        starts.push(row.start.clone());
+    match narrow(points, k, sample::BINS) {
+        Some(ranges) => best_of(points, &ranges, false),
+        None => best_of(points, &anywhere(points.len(), k), true),
     }
-    let mut borders = vec![bins];
-    for starts in starts.iter().rev() {
-        borders.push(starts[borders[borders.len() - 1]] as usize);
+}
+
+/// The borders of least inertia of which the j-th lies in range j - 1.
+fn best_of(points: &Points, ranges: &[Range<usize>], anywhere: bool) -> Vec<usize> {
+    let mut starts = Vec::with_capacity(ranges.len());
+    each_row(&|from, to| points.inertia(from, to), ranges, anywhere, |_, row| starts.push(row.to_vec()));
+    let mut borders = vec![points.len()];
+    for (row, range) in starts.iter().zip(ranges).skip(1).rev() {
+        borders.push(row[borders[borders.len() - 1] - range.start] as usize);
     }
     borders.push(0);
     borders.reverse();
     borders
 }
 
-struct Row<'a> {
-    points: &'a Points,
-    /// `best(j - 1, ..)`.
-    before: Vec<f64>,
-    /// `best(j, ..)`.
+/// Where the ends of the cells may lie if nothing more is known: each cell has a bin.
+fn anywhere(bins: usize, k: usize) -> Vec<Range<usize>> {
+    (1..=k).map(|j| if j == k { bins..bins + 1 } else { j..bins - (k - j) + 1 }).collect()
+}
+
+/// For j = 1, 2, .. hands over, for every end that is allowed to j cells, the least inertia and the start of the last.
+///
+/// `best(j, i)`, the least inertia of the first i bins in j cells, is the least of `best(j - 1, t) + inertia(t, i)` over
+/// the start t of the last cell. The best t never falls as i or j grows (the inertia satisfies the quadrangle
+/// inequality), which bounds the search on both sides; as j grows, only where ends may lie `anywhere`.
+fn each_row(
+    inertia: &impl Fn(usize, usize) -> f64,
+    ranges: &[Range<usize>],
+    anywhere: bool,
+    mut found: impl FnMut(&[f64], &[u32]),
+) {
+    let mut before: Vec<f64> = ranges[0].clone().map(|end| inertia(0, end)).collect();
+    let mut earlier = vec![0; before.len()];
+    found(&before, &earlier);
+    for pair in ranges.windows(2) {
+        let (starts, ends) = (pair[0].clone(), pair[1].clone());
+        let (best, start) = (vec![f64::INFINITY; ends.len()], vec![0; ends.len()]);
+        let mut row = Row {
+            inertia,
+            first_start: starts.start,
+            before: &before,
+            earlier: if anywhere { &earlier } else { &[] },
+            first_end: ends.start,
+            best,
+            start,
+        };
+        row.fill(ends, starts);
+        (before, earlier) = (row.best, row.start);
+        found(&before, &earlier);
+    }
+}
+
+struct Row<'a, F> {
+    inertia: &'a F,
+    /// `best(j - 1, ..)` from here on, and its starts if they bound those of `best(j, ..)`.
+    first_start: usize,
+    before: &'a [f64],
+    earlier: &'a [u32],
+    /// `best(j, ..)` and its starts, from here on.
+    first_end: usize,
     best: Vec<f64>,
-    /// The starts of the last cells: of j - 1 cells until overwritten, then of j.
     start: Vec<u32>,
 }
 
-impl Row<'_> {
+impl<F: Fn(usize, usize) -> f64> Row<'_, F> {
     /// Fills the ends `ends`, whose last cells start somewhere in `starts`: the middle one, then both sides of it.
-    fn fill(&mut self, ends: std::ops::Range<usize>, starts: std::ops::Range<usize>) {
+    fn fill(&mut self, ends: Range<usize>, starts: Range<usize>) {
         if ends.is_empty() {
             return;
         }
         let end = ends.start + ends.len() / 2;
-        let last = starts.end.min(end) - 1;
-        let first = (self.start[end] as usize).clamp(starts.start, last);
+        let last = starts.end.min(end).max(starts.start + 1) - 1;
+        let earlier = end.checked_sub(self.first_start).and_then(|place| self.earlier.get(place));
+        let first = earlier.map_or(0, |start| *start as usize).clamp(starts.start, last);
         let (mut best, mut start) = (f64::INFINITY, first);
-        for (t, before) in (first..).zip(&self.before[first..=last]) {
-            let inertia = before + self.points.inertia(t, end);
+        for (t, before) in (first..).zip(&self.before[first - self.first_start..=last - self.first_start]) {
+            let inertia = before + (self.inertia)(t, end);
             if inertia < best {
                 (best, start) = (inertia, t);
             }
         }
-        self.best[end] = best;
-        self.start[end] = start as u32;
+        self.best[end - self.first_end] = best;
+        self.start[end - self.first_end] = start as u32;
         self.fill(ends.start..end, starts.start..start + 1);
         self.fill(end + 1..ends.end, start..starts.end);
     }
+}
+
+/// Where the ends of the cells of the optimum can lie, if that is known to be a small part of many bins.
+///
+/// The optimum over few cuts bounds the one over all, from above (`most`) and, as the documentation of [`KMeans`] has it,
+/// from below: `OPT >= (sqrt(found - V) - sqrt(V))^2`, with `V` what the k - 1 worst coarse bins hold. This goes for the
+/// first numbers in j cells as for the rest in k - j, and either grows with its numbers. So where the j-th cell of the
+/// optimum ends in the coarse bin `from..to`, the bounds of the numbers before `from` and of those after `to` are
+/// together at most `most`; where they are not, it does not.
+fn narrow(points: &Points, k: usize, most_coarse: usize) -> Option<Vec<Range<usize>>> {
+    let bins = points.len();
+    if k < 2 || bins <= 2 * most_coarse {
+        return None;
+    }
+    let cuts = points.coarse_cuts(most_coarse);
+    let coarse = cuts.len() - 1;
+    if coarse < 4 * k {
+        return None;
+    }
+    let mut inner: Vec<f64> = cuts.windows(2).map(|bin| points.inertia(bin[0], bin[1])).collect();
+    inner.sort_unstable_by(|a, b| b.total_cmp(a));
+    let inner: f64 = inner[..k - 1].iter().sum();
+    let least = |found: f64| ((found - inner).max(0.0).sqrt() - inner.sqrt()).max(0.0).powi(2);
+
+    let ranges = anywhere(coarse, k);
+    let (mut before, mut after) = (Vec::with_capacity(k), Vec::with_capacity(k));
+    each_row(&|from, to| points.inertia(cuts[from], cuts[to]), &ranges, true, |best, _| before.push(best.to_vec()));
+    let mirrored = |from: usize, to: usize| points.inertia(cuts[coarse - to], cuts[coarse - from]);
+    each_row(&mirrored, &ranges, true, |best, _| after.push(best.to_vec()));
+    // The bound for so many coarse bins in j cells; beyond the last that was asked for it is no lower.
+    let bound = |rows: &[Vec<f64>], j: usize, bins: usize| match bins.checked_sub(j) {
+        Some(place) => least(rows[j - 1][place.min(rows[j - 1].len() - 1)]),
+        None => 0.0,
+    };
+    // With more than rounding may have lost.
+    let most = before[k - 1][0] * (1.0 + 1e-9) + 1e-11 * points.spread();
+    let mut narrowed: Vec<Range<usize>> = Vec::with_capacity(k);
+    for j in 1..k {
+        let possible = |bin: &usize| bound(&before, j, *bin) + bound(&after, k - j, coarse - bin - 1) <= most;
+        let (first, last) = ((0..coarse).find(possible)?, (0..coarse).rfind(possible)?);
+        // Each cell has a bin.
+        let after_earlier = narrowed.last().map_or(1, |range| range.start + 1);
+        narrowed.push(cuts[first].max(after_earlier)..cuts[last + 1] + 1);
+    }
+    narrowed.push(bins..bins + 1);
+    for j in (1..k).rev() {
+        narrowed[j - 1].end = narrowed[j - 1].end.min(narrowed[j].end - 1);
+    }
+    let allowed = narrowed.iter().map(Range::len).sum::<usize>();
+    (allowed < bins && narrowed.iter().all(|range| !range.is_empty())).then_some(narrowed)
 }
 
 #[cfg(test)]
@@ -308,6 +393,24 @@ mod tests {
         }
 
         #[test]
+        fn what_is_left_out_is_not_the_optimum(
+            values in prop::collection::vec(prop_oneof![-1.0f32..1.0, -0.1f32..0.1, -9.0f32..9.0], 300..2000),
+            center in -9f32..9.0,
+            k in 2usize..9,
+            coarse in 40usize..200,
+        ) {
+            let sample = Sample::new(values.into_iter().map(|x| center + x), None);
+            let points = Points::new(&sample, usize::MAX);
+            let inertia = |borders: &[usize]| borders.windows(2).map(|cell| points.inertia(cell[0], cell[1])).sum::<f64>();
+            let optimum = inertia(&best_of(&points, &anywhere(points.len(), k), true));
+            if let Some(ranges) = narrow(&points, k, coarse) {
+                let borders = best_of(&points, &ranges, false);
+                prop_assert!(borders.windows(2).all(|cell| cell[0] < cell[1]), "{borders:?}");
+                prop_assert!((inertia(&borders) - optimum).abs() <= 1e-9 * optimum, "{} {optimum}", inertia(&borders));
+            }
+        }
+
+        #[test]
         fn bins_cost_no_more_than_the_stated_bound(
             values in prop::collection::vec(prop_oneof![-1.0f32..1.0, -0.1f32..0.1, -9.0f32..9.0], 300..900),
             k in 2usize..20,
@@ -332,6 +435,22 @@ mod tests {
             prop_assert!(optimum <= found * slack && found <= binned * slack, "{optimum} {found} {binned}");
             prop_assert!(binned <= (optimum + 2.0 * (optimum * inner).sqrt() + 2.0 * inner) * slack);
         }
+    }
+
+    #[test]
+    fn many_bins_are_narrowed_and_outliers_are_not_mistaken() {
+        let values = |i: u32| (i.wrapping_mul(0x9E37_79B9) >> 8) as f32 / (1 << 24) as f32;
+        let narrowed = |outlier: f32| {
+            let numbers = (0..20_000).map(|i| values(i) + values(i + 70_000) + values(i + 200_000)).chain([outlier]);
+            let points = Points::new(&Sample::new(numbers, None), usize::MAX);
+            narrow(&points, 6, 1 << 10).map(|ranges| {
+                let (few, all) = (best_of(&points, &ranges, false), best_of(&points, &anywhere(points.len(), 6), true));
+                assert_eq!(few, all);
+            })
+        };
+        assert!(narrowed(1.5).is_some());
+        narrowed(30.0);
+        narrowed(1e20);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod fit;
 mod kmeans;
 mod nf4;
 pub mod observe;
+mod passes;
 mod piecewise;
 mod power_of_two;
 mod quantile;

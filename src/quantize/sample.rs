@@ -157,6 +157,31 @@ impl Points {
         self.means.len()
     }
 
+    /// The squared error of all numbers against the median: what rounding in sums is measured by.
+    pub(super) fn spread(&self) -> f64 {
+        self.square[self.len()] - self.square[0]
+    }
+
+    /// Ascending borders of at most so many runs of bins (and 3), from 0 to the number of bins, each run narrow
+    /// and light.
+    pub(super) fn coarse_cuts(&self, most: usize) -> Vec<usize> {
+        let (first, last) = (self.means[0], self.means[self.len() - 1]);
+        let per_width = (most / 2 - 1) as f64 / (last - first);
+        let per_weight = (most / 2 - 1) as f64 / (self.weight[self.len()] - self.weight[0]);
+        let mut place = (f64::NAN, f64::NAN);
+        let mut cuts = Vec::with_capacity(most + 4);
+        for (bin, mean) in self.means.iter().enumerate() {
+            let here =
+                (((mean - first) * per_width).floor(), ((self.weight[bin] - self.weight[0]) * per_weight).floor());
+            if here != place {
+                cuts.push(bin);
+                place = here;
+            }
+        }
+        cuts.push(self.len());
+        cuts
+    }
+
     /// The first bin whose mean is above `x`.
     pub(super) fn after(&self, x: f64) -> usize {
         self.means.partition_point(|mean| *mean <= x)

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use super::{
-    Affine, CodeRange, Convention, Quantizer, Range, SymmetricScale, codebook::granularity_builders, fit::Fit,
+    Affine, CodeRange, Convention, Quantizer, Range, SymmetricScale, codebook::granularity_builders, fit::Fit, passes,
     range::Sample, written::write_scheme,
 };
 use crate::{
     error::Result,
-    kernels::parallel,
-    tensor::{Dense, Granularity, QuantizedTensor, Survivors, Weights},
+    kernels::{numbers::Numbers, pack::packed_len, parallel},
+    tensor::{Codes, Dense, Granularity, QuantizedTensor, Survivors, Weights},
 };
 
 /// Uniform quantization: evenly spaced levels over a range found in the weights (Jacob et al. 2018; Krishnamoorthi 2018).
@@ -135,6 +135,66 @@ impl Uniform {
         self.fit_dense(&Dense::new(weights)?)
     }
 
+    /// As [`apply`](Quantizer::apply), with the codes in the memory of those of a tensor that is no longer needed: new
+    /// memory takes longer to get than to fill.
+    ///
+    /// # Errors
+    /// As [`apply`](Quantizer::apply).
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use tersor::Quantizer;
+    ///
+    /// let scheme = Quantizer::uniform(8);
+    /// let first = scheme.apply(&array![0.0_f32, 0.5, 1.0])?;
+    /// let second = scheme.apply_reusing(&array![0.0_f32, 1.0, 2.0], first.clone())?;
+    /// assert_eq!(second.codes(), first.codes());
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn apply_reusing(&self, weights: &dyn Weights, memory: QuantizedTensor) -> Result<QuantizedTensor> {
+        self.apply_in(weights, memory.into_memory())
+    }
+
+    fn apply_in(&self, weights: &dyn Weights, memory: Vec<u8>) -> Result<QuantizedTensor> {
+        let fit = self.rule()?;
+        let is_plain = self.range == Range::MinMax && weights.mask().is_none();
+        if is_plain
+            && weights.importance().is_none()
+            && let Some(halves) = weights.halves()
+            && let Some((shape, numbers)) = halves.row_major()
+            && numbers.len() > 0
+        {
+            return match self.encode(fit, shape, &numbers, memory)? {
+                Some(tensor) => Ok(tensor),
+                // The error that names the number.
+                None => Dense::new(weights).and_then(|dense| self.fit_dense(&dense)?.encode(&dense)),
+            };
+        }
+        let dense = Dense::unchecked("the weights", weights)?;
+        if is_plain && let Some(tensor) = self.encode(fit, dense.shape(), &Numbers::F32(dense.values()), memory)? {
+            return Ok(tensor);
+        }
+        dense.check_finite()?;
+        self.fit_dense(&dense)?.encode(&dense)
+    }
+
+    /// On the grid of the least and the largest number of each group; nothing if some number is not finite.
+    fn encode(
+        &self,
+        fit: Fit,
+        shape: &[usize],
+        numbers: &Numbers<'_>,
+        memory: Vec<u8>,
+    ) -> Result<Option<QuantizedTensor>> {
+        let groups = self.granularity.groups(shape)?;
+        let bytes = packed_len(numbers.len(), fit.codes.bits());
+        let mut memory = if memory.capacity() < bytes { vec![0; bytes] } else { memory };
+        memory.resize(bytes, 0);
+        let Some((scale, zero)) = passes::fit_and_encode(fit, numbers, &groups, &mut memory)? else { return Ok(None) };
+        let codes = Codes::from_packed(fit.codes.bits(), numbers.len(), memory);
+        QuantizedTensor::new(shape, codes, fit.codes.grid(scale, zero, self.granularity)).map(Some)
+    }
+
     fn fit_dense(&self, weights: &Dense<'_>) -> Result<Affine> {
         let fit = self.rule()?;
         let groups = self.granularity.groups(weights.shape())?;
@@ -175,8 +235,6 @@ impl Uniform {
 
 impl Quantizer for Uniform {
     fn apply(&self, weights: &dyn Weights) -> Result<QuantizedTensor> {
-        self.rule()?;
-        let weights = Dense::new(weights)?;
-        self.fit_dense(&weights)?.encode(&weights)
+        self.apply_in(weights, Vec::new())
     }
 }

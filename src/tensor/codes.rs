@@ -2,7 +2,10 @@
 
 use crate::{
     error::{Error, Result},
-    kernels::pack,
+    kernels::{
+        pack::{self, packed_len},
+        parallel,
+    },
 };
 
 /// Unsigned integers of 1 to 8 or 16 bits each, packed without gaps.
@@ -15,6 +18,9 @@ pub struct Codes {
     len: usize,
     bytes: Vec<u8>,
 }
+
+/// Codes unpacked at a time; a multiple of 8, so that every piece starts on a byte.
+const PIECE: usize = 1 << 15;
 
 /// The widths that codes come in.
 pub(crate) const WIDTHS: &str = "1 to 8, or 16";
@@ -36,7 +42,9 @@ impl Codes {
         if !(1..=8).contains(&bits) {
             return Err(Error::Bits { bits, scheme: "Codes::pack", allowed: "1 to 8" });
         }
-        if let Some(code) = codes.iter().find(|code| u32::from(**code) >> bits != 0) {
+        if !pack::fit(codes, bits)
+            && let Some(code) = codes.iter().find(|code| u32::from(**code) >> bits != 0)
+        {
             let value = f64::from(*code);
             return Err(Error::Setting { setting: "code", value, bound: "below 2 to the power of bits" });
         }
@@ -46,6 +54,12 @@ impl Codes {
     /// Stores codes of 16 bits.
     pub fn pack16(codes: &[u16]) -> Codes {
         Codes { bits: 16, len: codes.len(), bytes: codes.iter().flat_map(|code| code.to_le_bytes()).collect() }
+    }
+
+    /// Of as many bytes as `len` codes of a width that exists take.
+    pub(crate) fn from_packed(bits: u8, len: usize, bytes: Vec<u8>) -> Codes {
+        debug_assert_eq!(bytes.len(), packed_len(len, bits));
+        Codes { bits, len, bytes }
     }
 
     /// Takes bytes packed as the type's documentation says.
@@ -86,22 +100,52 @@ impl Codes {
         &self.bytes
     }
 
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// All codes, unpacked.
     pub fn to_vec(&self) -> Vec<u16> {
         let mut codes = vec![0; self.len];
-        self.unpack16(0, &mut codes);
+        parallel::for_each_chunk_mut(&mut codes, PIECE, |index, piece| self.unpack16(index * PIECE, piece));
         codes
+    }
+
+    /// Unpacks codes of at most 8 bits into memory of the caller's.
+    ///
+    /// # Errors
+    /// [`Error::Bits`] for codes of 16 bits, [`Error::Shape`] unless there is room for exactly all.
+    ///
+    /// ```
+    /// use tersor::tensor::Codes;
+    /// let mut out = [0; 3];
+    /// Codes::pack(3, &[1, 7, 0])?.unpack_into(&mut out)?;
+    /// assert_eq!(out, [1, 7, 0]);
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn unpack_into(&self, out: &mut [u8]) -> Result<()> {
+        if self.bits > 8 {
+            return Err(Error::Bits { bits: self.bits, scheme: "Codes::unpack_into", allowed: "1 to 8" });
+        }
+        if out.len() != self.len {
+            let (expected, found) = (vec![self.len], vec![out.len()]);
+            return Err(Error::Shape { what: "the room for codes", expected, found });
+        }
+        parallel::for_each_chunk_mut(out, PIECE, |index, piece| self.unpack8(index * PIECE, piece));
+        Ok(())
     }
 
     /// Unpacks `out.len()` codes from code `start` on, of any width.
     pub(crate) fn unpack16(&self, start: usize, out: &mut [u16]) {
         if self.bits == 16 {
-            let bytes = self.bytes[2 * start..].chunks_exact(2);
-            out.iter_mut().zip(bytes).for_each(|(code, b)| *code = u16::from_le_bytes([b[0], b[1]]));
-        } else {
-            let mut narrow = vec![0; out.len()];
-            pack::unpack_bits(&self.bytes, self.bits, start, &mut narrow);
-            out.iter_mut().zip(narrow).for_each(|(code, narrow)| *code = narrow.into());
+            let bytes = self.bytes[2 * start..].as_chunks().0;
+            return out.iter_mut().zip(bytes).for_each(|(code, bytes)| *code = u16::from_le_bytes(*bytes));
+        }
+        let mut narrow = [0; 1 << 12];
+        for (index, out) in out.chunks_mut(narrow.len()).enumerate() {
+            let narrow = &mut narrow[..out.len()];
+            self.unpack8(start + (index << 12), narrow);
+            out.iter_mut().zip(narrow).for_each(|(code, narrow)| *code = (*narrow).into());
         }
     }
 

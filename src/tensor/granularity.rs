@@ -96,18 +96,56 @@ impl Groups {
     }
 
     /// Cuts a range of elements into pieces of one group each, as (group, piece).
+    #[inline(always)]
     pub(crate) fn segments(&self, range: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> + '_ {
-        let mut start = range.start;
+        let (row, inside) = (range.start / self.row, range.start % self.row);
+        let index = row * self.runs_per_row() + inside / self.run;
+        // Counted on from here: short groups have no time for divisions.
+        let (mut start, mut group) = (range.start, index % self.period.max(1));
+        let mut row_end = (row + 1) * self.row;
+        let mut end = (start - inside % self.run + self.run).min(row_end);
         std::iter::from_fn(move || {
             if start >= range.end {
                 return None;
             }
-            let index = start / self.row * self.runs_per_row() + start % self.row / self.run;
-            let piece = start..self.range_of_run(index).end.min(range.end);
-            start = piece.end;
-            Some((index % self.period, piece))
+            let piece = (group, start..end.min(range.end));
+            group = if group + 1 == self.period { 0 } else { group + 1 };
+            start = end;
+            row_end += if start == row_end { self.row } else { 0 };
+            end = (start + self.run).min(row_end);
+            Some(piece)
         })
     }
+
+    /// How many elements a group has, if all of them have as many, together.
+    pub(crate) fn even(&self) -> Option<usize> {
+        (self.row().is_some() && self.row.is_multiple_of(self.run)).then_some(self.run)
+    }
+
+    /// How many groups there are, if consecutive elements belong to consecutive groups and there are enough of these.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        const ENOUGH: usize = 16;
+        (self.run == 1 && self.row == 1 && self.period >= ENOUGH).then_some(self.period)
+    }
+
+    /// Where the elements of every group lie together: how many make a row that ends where a group does, and the groups
+    /// of a row.
+    pub(crate) fn row(&self) -> Option<(usize, usize)> {
+        let per_row = self.runs_per_row();
+        (self.period == self.len.div_ceil(self.row) * per_row).then_some((self.row, per_row))
+    }
+}
+
+/// Cuts a range of elements at the ends of rows of so many, as (first column, piece).
+#[inline(always)]
+pub(crate) fn rows(range: Range<usize>, columns: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let (mut start, mut column) = (range.start, range.start % columns);
+    std::iter::from_fn(move || {
+        let end = (start + columns - column).min(range.end);
+        let piece = (column, start..end);
+        (start, column) = (end, 0);
+        (!piece.1.is_empty()).then_some(piece)
+    })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub use codes::Codes;
 pub use distortion::Distortion;
 pub(crate) use finite::expect_finite;
 pub use granularity::Granularity;
-pub(crate) use granularity::Groups;
+pub(crate) use granularity::{Groups, rows};
 #[cfg(feature = "io")]
 pub(crate) use granularity::{elements, is_countable};
 pub use mask::Mask;
@@ -31,4 +31,4 @@ pub(crate) use sparse_layout::matrix;
 pub(crate) use sparse_layout::{block_firsts, groups, place_bits};
 pub use statistic::{Observed, Statistic};
 pub(crate) use weights::{Dense, Survivors};
-pub use weights::{Element, Weighted, Weights};
+pub use weights::{Element, Halves, Weighted, Weights};

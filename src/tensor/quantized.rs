@@ -1,16 +1,16 @@
 //! A quantized tensor at rest: codes, and the grid that gives them values.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
-use ndarray::{Array2, ArrayD, IxDyn};
+use ndarray::{Array2, ArrayBase, ArrayD, DataMut, Dimension, IxDyn};
 
 use super::{
     Codes, Granularity, Groups,
-    granularity::{elements, is_countable},
+    granularity::{elements, is_countable, rows},
 };
 use crate::{
     error::{Error, Result},
-    kernels::{affine, codebook, parallel},
+    kernels::{affine, codebook, ends::Ends, isa::vectorize, pack, parallel},
 };
 
 /// What the codes of a [`QuantizedTensor`] stand for.
@@ -94,13 +94,23 @@ impl QuantizedTensor {
                 }
                 usable_scale(scale)?;
                 let highest = f64::from(*lowest) + f64::from((1u32 << codes.bits()) - 1);
-                for (group, scale) in scale.iter().enumerate() {
-                    let zero = f64::from(zero_point.get(group).copied().unwrap_or(0));
-                    let far = (f64::from(*lowest) - zero).abs().max((highest - zero).abs());
-                    finite_level(f64::from(*scale) * far)?;
+                let farthest = |zero: f64| (f64::from(*lowest) - zero).abs().max((highest - zero).abs());
+                let least = zero_point.iter().fold(0, |least, zero| least.min(*zero));
+                let largest = zero_point.iter().fold(0, |largest, zero| largest.max(*zero));
+                let far = farthest(f64::from(least)).max(farthest(f64::from(largest)));
+                let (low, high) = Ends::of(scale).or_zero();
+                // One by one only where the farthest level might not be finite.
+                if !((f64::from(high.max(-low)) * far) as f32).is_finite() {
+                    for (group, scale) in scale.iter().enumerate() {
+                        let zero = f64::from(zero_point.get(group).copied().unwrap_or(0));
+                        finite_level(f64::from(*scale) * farthest(zero))?;
+                    }
                 }
                 // Bounded so that sums of codes, zero points and lowest code stay in i32.
-                if let Some(far) = zero_point.iter().chain([lowest]).find(|zero| zero.unsigned_abs() > 1 << 24) {
+                let is_far = |zero: &&i32| zero.unsigned_abs() > 1 << 24;
+                if (is_far(&lowest) || is_far(&&least) || is_far(&&largest))
+                    && let Some(far) = zero_point.iter().chain([lowest]).find(is_far)
+                {
                     let bound = "between -2^24 and 2^24";
                     return Err(Error::Setting { setting: "zero_point", value: f64::from(*far), bound });
                 }
@@ -170,6 +180,11 @@ impl QuantizedTensor {
         &self.codes
     }
 
+    /// The memory of the codes, for others.
+    pub(crate) fn into_memory(self) -> Vec<u8> {
+        self.codes.into_bytes()
+    }
+
     /// What the codes stand for.
     pub fn grid(&self) -> &Grid {
         &self.grid
@@ -188,36 +203,103 @@ impl QuantizedTensor {
     /// The numbers that the codes stand for, in the tensor's shape.
     pub fn dequantize(&self) -> ArrayD<f32> {
         let mut values = vec![0.0; self.len()];
-        parallel::for_each_chunk_mut(&mut values, PIECE, |index, piece| self.decode(index * PIECE, piece));
+        self.decode_all(&mut values);
         ArrayD::from_shape_vec(IxDyn(&self.shape), values).expect("as many codes as elements")
+    }
+
+    /// As [`dequantize`](QuantizedTensor::dequantize), into an array of the caller's: where that was in use before, it
+    /// costs no new memory, which takes longer to get than to fill.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an array of another shape.
+    ///
+    /// ```
+    /// use ndarray::{Array2, array};
+    /// use tersor::Quantizer;
+    ///
+    /// let q = Quantizer::ternary().apply(&array![[-1.0_f32, 0.0], [1.0, 1.0]])?;
+    /// let mut out = Array2::zeros((2, 2));
+    /// q.dequantize_into(&mut out)?;
+    /// assert_eq!(out, array![[-1.0, 0.0], [1.0, 1.0]]);
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
+    pub fn dequantize_into<S: DataMut<Elem = f32>, D: Dimension>(&self, out: &mut ArrayBase<S, D>) -> Result<()> {
+        if out.shape() != self.shape {
+            let (expected, found) = (self.shape.clone(), out.shape().to_vec());
+            return Err(Error::Shape { what: "the array for the numbers", expected, found });
+        }
+        match out.as_slice_mut() {
+            Some(out) => self.decode_all(out),
+            None => out.iter_mut().zip(self.dequantize()).for_each(|(out, x)| *out = x),
+        }
+        Ok(())
+    }
+
+    fn decode_all(&self, out: &mut [f32]) {
+        parallel::for_each_chunk_mut(out, PIECE, |index, piece| self.decode(index * PIECE, piece));
     }
 
     /// Decodes `out.len()` elements from element `start` on.
     pub(crate) fn decode(&self, start: usize, out: &mut [f32]) {
-        if self.bits() == 16 {
-            let mut codes = vec![0u16; out.len()];
-            self.codes.unpack16(start, &mut codes);
-            self.decode_codes(&codes, start, out);
-        } else {
-            let mut codes = vec![0u8; out.len()];
-            self.codes.unpack8(start, &mut codes);
-            self.decode_codes(&codes, start, out);
+        /// Codes unpacked at a time.
+        const SOME: usize = 1 << 12;
+        let groups = self.groups();
+        let (is_wide, most) = (self.bits() == 16, out.len().min(SOME));
+        let (mut wide, mut narrow) = (vec![0u16; if is_wide { most } else { 0 }], vec![0u8; most]);
+        for (index, out) in out.chunks_mut(SOME).enumerate() {
+            let start = start + index * SOME;
+            if is_wide {
+                let codes = &mut wide[..out.len()];
+                self.codes.unpack16(start, codes);
+                vectorize(
+                    #[inline(always)]
+                    || self.decode_codes(codes, &groups, start, out),
+                );
+            } else {
+                let codes = &mut narrow[..out.len()];
+                vectorize(
+                    #[inline(always)]
+                    || {
+                        pack::unpack_from(self.codes.as_bytes(), self.bits(), start, codes);
+                        self.decode_codes(codes, &groups, start, out);
+                    },
+                );
+            }
         }
     }
 
-    fn decode_codes<C: Copy + Into<i32> + Into<usize>>(&self, codes: &[C], start: usize, out: &mut [f32]) {
-        for (group, piece) in self.groups().segments(start..start + out.len()) {
-            let piece = piece.start - start..piece.end - start;
-            let (codes, out) = (&codes[piece.clone()], &mut out[piece]);
-            match &self.grid {
-                Grid::Affine { scale, zero_point, lowest, .. } => {
-                    let zero = zero_point.get(group).copied().unwrap_or(0);
-                    affine::dequantize(codes, scale[group], lowest - zero, out);
+    #[inline(always)]
+    fn decode_codes<C: Copy + Into<i32> + Into<usize>>(
+        &self,
+        codes: &[C],
+        groups: &Groups,
+        start: usize,
+        out: &mut [f32],
+    ) {
+        let range = start..start + out.len();
+        let inside = |piece: Range<usize>| piece.start - start..piece.end - start;
+        match (&self.grid, groups.columns()) {
+            (Grid::Affine { scale, zero_point, lowest, .. }, Some(columns)) => {
+                for (first, piece) in rows(range, columns) {
+                    let piece = inside(piece);
+                    let zero = zero_point.get(first..).unwrap_or_default();
+                    affine::dequantize_each(&codes[piece.clone()], (&scale[first..], zero), *lowest, &mut out[piece]);
                 }
-                Grid::Codebook { levels, scale, .. } => {
-                    let table = levels.row(if levels.nrows() == 1 { 0 } else { group });
+            }
+            (Grid::Affine { scale, zero_point, lowest, .. }, None) => {
+                for (group, piece) in groups.segments(range) {
+                    let piece = inside(piece);
+                    let zero = zero_point.get(group).copied().unwrap_or(0);
+                    affine::dequantize(&codes[piece.clone()], scale[group], lowest - zero, &mut out[piece]);
+                }
+            }
+            (Grid::Codebook { levels, scale, .. }, _) => {
+                let (tables, width) = (levels.as_slice().unwrap_or_default(), levels.ncols());
+                for (group, piece) in groups.segments(range) {
+                    let piece = inside(piece);
+                    let table = if levels.nrows() == 1 { tables } else { &tables[group * width..(group + 1) * width] };
                     let scale = scale.get(group).copied().unwrap_or(1.0);
-                    codebook::lookup(codes, scale, table.as_slice().unwrap_or_default(), out);
+                    codebook::lookup(&codes[piece.clone()], scale, table, &mut out[piece]);
                 }
             }
         }

@@ -8,7 +8,7 @@ use ndarray::{ArrayBase, ArrayD, ArrayViewD, CowArray, Data, Dimension, IxDyn};
 use super::{Codes, Grid, Groups, Mask, QuantizedTensor, Statistic};
 use crate::{
     error::{Error, Result},
-    kernels::ends::Ends,
+    kernels::{ends::Ends, numbers::Numbers},
 };
 
 /// A floating-point type that weights come in: `f32` (borrowed), `f64`, `f16` or `bf16` (converted once).
@@ -18,6 +18,12 @@ pub trait Element: Copy + Send + Sync + 'static + seal::Sealed {
 
     /// The array as `f64`, exactly; borrowed where that costs nothing.
     fn as_f64(array: ArrayViewD<'_, Self>) -> CowArray<'_, f64, IxDyn>;
+
+    /// The array as it is, if this is a type of 16 bits.
+    fn as_halves(array: ArrayViewD<'_, Self>) -> Option<Halves<'_>> {
+        let _ = array;
+        None
+    }
 }
 
 mod seal {
@@ -57,6 +63,10 @@ impl Element for f16 {
     fn as_f64(array: ArrayViewD<'_, f16>) -> CowArray<'_, f64, IxDyn> {
         array.mapv(f16::to_f64).into()
     }
+
+    fn as_halves(array: ArrayViewD<'_, f16>) -> Option<Halves<'_>> {
+        Some(Halves::F16(array))
+    }
 }
 
 impl Element for bf16 {
@@ -66,6 +76,30 @@ impl Element for bf16 {
 
     fn as_f64(array: ArrayViewD<'_, bf16>) -> CowArray<'_, f64, IxDyn> {
         array.mapv(bf16::to_f64).into()
+    }
+
+    fn as_halves(array: ArrayViewD<'_, bf16>) -> Option<Halves<'_>> {
+        Some(Halves::Bf16(array))
+    }
+}
+
+/// Numbers of 16 bits as they are stored.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Halves<'a> {
+    /// IEEE 754 binary16.
+    F16(ArrayViewD<'a, f16>),
+    /// bfloat16: the upper half of an `f32`.
+    Bf16(ArrayViewD<'a, bf16>),
+}
+
+impl Halves<'_> {
+    /// The shape, and the numbers if they are in row-major order.
+    pub(crate) fn row_major(&self) -> Option<(&[usize], Numbers<'_>)> {
+        match self {
+            Halves::F16(array) => Some((array.shape(), Numbers::F16(array.as_slice()?))),
+            Halves::Bf16(array) => Some((array.shape(), Numbers::Bf16(array.as_slice()?))),
+        }
     }
 }
 
@@ -77,6 +111,12 @@ impl Element for bf16 {
 pub trait Weights {
     /// The numbers, as `f32`.
     fn values(&self) -> CowArray<'_, f32, IxDyn>;
+
+    /// The numbers of [`values`](Weights::values) as they are stored, if that is in 16 bits: schemes that can read them
+    /// piece by piece then need no `f32` copy of the whole.
+    fn halves(&self) -> Option<Halves<'_>> {
+        None
+    }
 
     /// How much an error in each number matters, in the same shape (a squared gradient, say); `None`: all alike.
     fn importance(&self) -> Option<ArrayViewD<'_, f32>> {
@@ -98,6 +138,10 @@ pub trait Weights {
 impl<A: Element, S: Data<Elem = A>, D: Dimension> Weights for ArrayBase<S, D> {
     fn values(&self) -> CowArray<'_, f32, IxDyn> {
         A::as_f32(self.view().into_dyn())
+    }
+
+    fn halves(&self) -> Option<Halves<'_>> {
+        A::as_halves(self.view().into_dyn())
     }
 }
 
@@ -126,6 +170,10 @@ pub struct Weighted<'a, W: ?Sized> {
 impl<W: Weights + ?Sized> Weights for Weighted<'_, W> {
     fn values(&self) -> CowArray<'_, f32, IxDyn> {
         self.weights.values()
+    }
+
+    fn halves(&self) -> Option<Halves<'_>> {
+        self.weights.halves()
     }
 
     fn importance(&self) -> Option<ArrayViewD<'_, f32>> {

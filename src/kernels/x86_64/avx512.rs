@@ -6,7 +6,7 @@ use std::{arch::x86_64::*, hint::black_box};
 
 use tile::{Add, Finish, Store, any_rows};
 
-use super::Bytes64;
+use super::{Bytes64, ends::ends};
 use crate::kernels::{
     kernel::{FloatLine, Kernel, LANES, Lanes, Quad, Tile},
     products::{Ending, Out, Products},
@@ -92,6 +92,12 @@ impl Kernel for Avx512Vnni {
         unsafe { add_multiple(a, x, sum) }
     }
 
+    #[inline(always)]
+    fn ends(self, numbers: &[Lanes<f32>]) -> (i32, i32) {
+        // SAFETY: `self` proves the features.
+        unsafe { ends(numbers) }
+    }
+
     fn spin(self, rounds: usize) -> usize {
         // SAFETY: `self` proves the features.
         unsafe { spin(rounds) }
@@ -165,7 +171,7 @@ fn add_multiple(a: f32, x: &FloatLine, sum: &mut FloatLine) {
 /// Loads a line, or sixteen numbers of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load<T: Bytes64>(from: &T) -> __m512i {
+pub(super) fn load<T: Bytes64>(from: &T) -> __m512i {
     // SAFETY: `T` is 64 bytes.
     unsafe { _mm512_loadu_si512(std::ptr::from_ref(from).cast()) }
 }

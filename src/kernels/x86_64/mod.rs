@@ -5,6 +5,7 @@
 pub(super) mod avx2;
 pub(super) mod avx512;
 pub(super) mod avxvnni;
+mod ends;
 
 use std::arch::x86_64::*;
 

@@ -3,6 +3,7 @@
 use super::Observer;
 use crate::{
     error::{Error, Result},
+    kernels::{ends::Ends, histogram},
     quantize::{Affine, Uniform, range::Sample},
     tensor::{Dense, Granularity, Weights},
 };
@@ -107,9 +108,13 @@ impl Histogram {
 impl Observer for Histogram {
     fn observe(&mut self, batch: &dyn Weights) -> Result<()> {
         self.valid()?;
-        let batch = Dense::named("the batch", batch)?;
+        let batch = Dense::unchecked("the batch", batch)?;
         let values = batch.values();
-        let (min, max) = crate::quantize::range::min_max(values);
+        let ends = Ends::of(values);
+        if !ends.are_finite() {
+            return batch.check_finite();
+        }
+        let (min, max) = ends.or_zero();
         let half = self.bins as f64 / 2.0;
         let largest = f64::from(min.abs().max(max.abs()));
         let mut exponent = self.exponent;
@@ -118,10 +123,7 @@ impl Observer for Histogram {
             exponent += 1;
         }
         self.widen_to(exponent);
-        let per_width = 2f64.powi(-self.exponent);
-        for x in values {
-            self.counts[((f64::from(*x) * per_width).floor() + half) as usize] += 1;
-        }
+        histogram::count(values, self.exponent, &mut self.counts);
         self.join_ends((min, max));
         Ok(())
     }
