@@ -54,7 +54,7 @@ pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
             kernel.vectorize(self.0)
         }
     }
-    Isa::detect().unwrap_or(Isa(Set::Scalar(Scalar))).run(Call(f))
+    Isa::usable().run(Call(f))
 }
 
 impl Isa {
@@ -87,6 +87,11 @@ impl Isa {
             sets.extend(Avx512Vnni::detect().map(Set::Avx512Vnni));
         }
         sets.into_iter().map(Isa).collect()
+    }
+
+    /// The set of [`Isa::detect`], the plainest if it fails.
+    pub(crate) fn usable() -> Isa {
+        Isa::detect().unwrap_or(Isa(Set::Scalar(Scalar)))
     }
 
     fn best() -> Isa {

@@ -5,6 +5,7 @@
 pub(super) mod avx2;
 pub(super) mod avx512;
 pub(super) mod avxvnni;
+mod float;
 
 use std::arch::x86_64::*;
 

@@ -1,0 +1,364 @@
+//! The blocked f32 product `c += a b`: the loops of BLIS (Van Zee and van de Geijn, 2015) around a tile.
+//!
+//! A loop of its own beside that of the integers, because the depth is cut here (a sum over all of it would round worse, and
+//! its panels would leave the caches) and because both factors come as they are and are packed on the way.
+//!
+//! How the terms of an element are added up follows from the shapes alone: in order within a block of the depth, then block
+//! by block; or, where few rows meet the rows of a transposed matrix, in the lanes of a vector. Pieces and threads only
+//! decide who does it. Instruction sets differ, in lanes and in whether a product is rounded before it is added; every
+//! result is within `(k + 2) u (sum |a b| + |c|)` of the exact one, `u = 2^-24` (Higham 2002, 3.1).
+
+use std::{cell::Cell, ops::Range, thread::LocalKey};
+
+use super::{
+    float_kernel::{Dots, FloatTile},
+    isa::{Isa, Job},
+    kernel::Kernel,
+    parallel,
+};
+
+/// The most terms in a block of the depth: a panel and a tile of rows then lie in the first caches.
+const DEPTH: usize = 256;
+
+/// Terms in a block where rows are few and `b` is read where it lies: so many of its rows are read side by side.
+const DEPTH_IN_PLACE: usize = 16;
+
+/// Tiles of rows for which packing `b` does not pay, if its columns are neighbours.
+const TILES_IN_PLACE: usize = 2;
+
+/// The most rows that are multiplied as dot products with the rows of a transposed matrix.
+const ROWS_OF_DOTS: usize = 8;
+
+/// Rows in a block, which lie in the second cache with a panel.
+const ROWS: usize = 192;
+
+/// Multiplications that are worth a piece of their own (some 50 microseconds), and the elements that take as long to read.
+const PIECE: usize = 1 << 25;
+const PIECE_READ: usize = 1 << 18;
+
+/// A matrix in a slice: element (row, column) is `data[row * strides[0] + column * strides[1]]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix<'a> {
+    data: &'a [f32],
+    shape: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl<'a> Matrix<'a> {
+    /// Row-major.
+    ///
+    /// # Panics
+    /// If there are not `rows` times `columns` elements.
+    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns);
+        Matrix { data, shape: [rows, columns], strides: [columns, 1] }
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        let ([rows, columns], [down, across]) = (self.shape, self.strides);
+        Matrix { shape: [columns, rows], strides: [across, down], ..self }
+    }
+
+    #[inline(always)]
+    fn from(&self, row: usize, column: usize) -> &'a [f32] {
+        &self.data[row * self.strides[0] + column * self.strides[1]..]
+    }
+
+    /// Writes the rows `terms` of the columns `columns` side by side, so far apart; zeros beyond the columns.
+    #[inline(always)]
+    fn pack<K: Kernel>(&self, kernel: K, terms: Range<usize>, columns: Range<usize>, to: &mut [f32], width: usize) {
+        let [down, across] = self.strides;
+        if across == 1 {
+            for (term, to) in terms.zip(to.chunks_exact_mut(width)) {
+                let from = &self.from(term, columns.start)[..columns.len()];
+                let ((eights, rest), (to, room)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
+                eights.iter().zip(&mut *to).for_each(|(from, to)| *to = *from);
+                let room = if eights.len() < to.len() { to[eights.len()..].as_flattened_mut() } else { room };
+                room.fill(0.0);
+                room[..rest.len()].copy_from_slice(rest);
+            }
+            return;
+        }
+        if columns.len() < width {
+            to.fill(0.0);
+        }
+        let blocks = if down == 1 { [columns.len() / 8 * 8, terms.len() / 8 * 8] } else { [0, 0] };
+        for column in (0..blocks[0]).step_by(8) {
+            for term in (0..blocks[1]).step_by(8) {
+                let from = self.from(terms.start + term, columns.start + column);
+                kernel.transpose_8x8(from, across, &mut to[term * width + column..], width);
+            }
+        }
+        for column in 0..columns.len() {
+            let first = if column < blocks[0] { blocks[1] } else { 0 };
+            for term in first..terms.len() {
+                to[term * width + column] = self.from(terms.start + term, columns.start + column)[0];
+            }
+        }
+    }
+}
+
+/// `c += a b`, `c` row-major.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub(crate) fn add_product(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
+    let ([m, k], [depth, n]) = (a.shape, b.shape);
+    assert!(k == depth && c.len() == m * n);
+    if c.is_empty() || k == 0 {
+    } else if n == 1 && m > 1 {
+        // A column is a row.
+        add_product(isa, b.transposed(), a.transposed(), c);
+    } else {
+        isa.run(Product { a, b, c });
+    }
+}
+
+struct Product<'a> {
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+    c: &'a mut [f32],
+}
+
+impl Job for Product<'_> {
+    type Output = ();
+
+    fn run<K: Kernel>(self, kernel: K) {
+        let Product { a, b, c } = self;
+        let (m, n) = (a.shape[0], b.shape[1]);
+        // Pieces of the output: a block of rows meets a block of columns.
+        let in_dots = m <= ROWS_OF_DOTS && a.strides[1] == 1 && b.strides[0] == 1;
+        let plan = Plan::new::<K>(a, b);
+        let (rows, columns) = match in_dots {
+            true => (m, (PIECE_READ / a.shape[1]).max(1).next_multiple_of(OUTPUTS)),
+            false => (plan.rows, plan.columns),
+        };
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (block, c) in c.chunks_mut(rows * n).enumerate() {
+            let first = pieces.len();
+            let starts = (0..n).step_by(columns);
+            pieces.extend(starts.map(|column| Piece { row: block * rows, column, out: Vec::with_capacity(rows) }));
+            for row in c.chunks_mut(n) {
+                pieces[first..].iter_mut().zip(row.chunks_mut(columns)).for_each(|(piece, part)| piece.out.push(part));
+            }
+        }
+        if in_dots {
+            return parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
+                pieces.iter_mut().for_each(|piece| piece.dots(kernel, a, b));
+            });
+        }
+        let (k, width) = (a.shape[1], plan.width);
+        let in_place = if plan.in_place { n / width * width } else { 0 };
+        let mut panels = Room::take(&PANELS, (n - in_place).div_ceil(width) * width * plan.depth);
+        for start in (0..k).step_by(plan.depth) {
+            let terms = start..k.min(start + plan.depth);
+            let panels = &mut panels.floats()[..(n - in_place).div_ceil(width) * width * terms.len()];
+            let lot = (PIECE_READ / (width * terms.len())).max(1);
+            parallel::for_each_chunk_mut(panels, lot * width * terms.len(), |index, panels| {
+                kernel.vectorize(
+                    #[inline(always)]
+                    || {
+                        for (panel, to) in panels.chunks_exact_mut(width * terms.len()).enumerate() {
+                            let first = in_place + (index * lot + panel) * width;
+                            b.pack(kernel, terms.clone(), first..n.min(first + width), to, width);
+                        }
+                    },
+                );
+            });
+            let source = Source { b, in_place, panels, width };
+            parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
+                for piece in pieces {
+                    kernel.vectorize(
+                        #[inline(always)]
+                        || piece.tiles(kernel, a, &source, &plan, terms.clone()),
+                    );
+                }
+            });
+        }
+    }
+}
+
+/// How a product is cut up.
+struct Plan {
+    /// Terms of a block of the depth.
+    depth: usize,
+    /// Rows of a tile, columns of a panel.
+    height: usize,
+    width: usize,
+    /// Rows and columns of a piece.
+    rows: usize,
+    columns: usize,
+    /// Whether whole panels of `b` are read where they lie.
+    in_place: bool,
+    /// Whether a block of rows is packed.
+    pack_rows: bool,
+}
+
+impl Plan {
+    fn new<K: Kernel>(a: Matrix, b: Matrix) -> Plan {
+        // As many parts of equal size as there must be, of whole units.
+        let parts = |whole: usize, most: usize, unit: usize| {
+            whole.div_ceil(whole.div_ceil(most)).next_multiple_of(unit)
+        };
+        let ([m, k], n) = (a.shape, b.shape[1]);
+        let height = parts(m, K::TILE_ROWS, 1);
+        let width = parts(n, K::VECTORS * K::FLOATS, K::FLOATS);
+        let in_place = b.strides[1] == 1 && m <= TILES_IN_PLACE * K::TILE_ROWS;
+        let depth = parts(k, if in_place && m < K::TILE_ROWS { DEPTH_IN_PLACE } else { DEPTH }, 1);
+        let rows = parts(m, ROWS, height);
+        let columns = parts(n, (PIECE / (rows.max(K::TILE_ROWS) * depth)).max(width), width);
+        Plan { depth, height, width, rows, columns, in_place, pack_rows: n > 4 * width }
+    }
+}
+
+/// Where the panels of `b` are.
+struct Source<'a> {
+    b: Matrix<'a>,
+    /// The columns that are read from `b` itself.
+    in_place: usize,
+    panels: &'a [f32],
+    width: usize,
+}
+
+impl<'a> Source<'a> {
+    /// The columns from `column` on, and the distance of their rows.
+    #[inline(always)]
+    fn panel(&self, column: usize, terms: &Range<usize>) -> (&'a [f32], usize) {
+        match column < self.in_place {
+            true => (self.b.from(terms.start, column), self.b.strides[0]),
+            false => (&self.panels[(column - self.in_place) * terms.len()..][..self.width * terms.len()], self.width),
+        }
+    }
+}
+
+/// Outputs that are multiplied with one row, or with up to four, at a time.
+const OUTPUTS: usize = 4;
+
+/// The part of the output where a block of rows meets a block of columns.
+struct Piece<'a> {
+    row: usize,
+    column: usize,
+    /// A slice for each row.
+    out: Vec<&'a mut [f32]>,
+}
+
+impl Piece<'_> {
+    #[inline(always)]
+    fn tiles<K: Kernel>(&mut self, kernel: K, a: Matrix, source: &Source, plan: &Plan, terms: Range<usize>) {
+        let (rows, columns) = (self.out.len(), self.out[0].len());
+        // A block of rows, packed: as they are where terms are neighbours; else, where rows are, tile by tile, each a line
+        // off the last, since a distance of whole pages would have them fight for the same lines of the cache.
+        let by_rows = a.strides[1] == 1;
+        let tile_len = plan.height * terms.len() + if by_rows { 0 } else { LINE };
+        let mut room = Room::take(&BLOCK, if plan.pack_rows { rows.div_ceil(plan.height) * tile_len } else { 0 });
+        let block = room.floats();
+        if plan.pack_rows && by_rows {
+            for (row, to) in block.chunks_exact_mut(terms.len()).take(rows).enumerate() {
+                to.copy_from_slice(&a.from(self.row + row, terms.start)[..terms.len()]);
+            }
+        } else if plan.pack_rows {
+            for term in 0..terms.len() {
+                let from = &a.from(self.row, terms.start + term)[..rows];
+                let tiles = block[term * plan.height..].chunks_mut(tile_len);
+                for (from, to) in from.chunks(plan.height).zip(tiles) {
+                    match (from.first_chunk::<8>(), to.first_chunk_mut()) {
+                        (Some(from), Some(to)) if plan.height == 8 => *to = *from,
+                        _ => from.iter().zip(to).for_each(|(from, to)| *to = *from),
+                    }
+                }
+            }
+        }
+        for column in (0..columns).step_by(plan.width) {
+            let (b, stride) = source.panel(self.column + column, &terms);
+            for (tile, out) in self.out.chunks_mut(plan.height).enumerate() {
+                let row = tile * plan.height;
+                let (a, strides) = match (plan.pack_rows, by_rows) {
+                    (true, true) => (&block[tile * tile_len..], [terms.len(), 1]),
+                    (true, false) => (&block[tile * tile_len..], [1, plan.height]),
+                    (false, _) => (a.from(self.row + row, terms.start), a.strides),
+                };
+                let columns = plan.width.min(columns - column);
+                let tile = FloatTile { a, strides, b, stride, depth: terms.len(), columns };
+                kernel.tile_f32(&tile, out, column);
+            }
+        }
+    }
+
+    fn dots<K: Kernel>(&mut self, kernel: K, a: Matrix, b: Matrix) {
+        let columns = self.out[0].len();
+        for column in (0..columns).step_by(OUTPUTS) {
+            for (rows, out) in self.out.chunks_mut(4).enumerate() {
+                let row = self.row + 4 * rows;
+                let dots = Dots {
+                    a: a.from(row, 0),
+                    a_stride: a.strides[0],
+                    b: b.from(0, self.column + column),
+                    b_stride: b.strides[1],
+                    depth: a.shape[1],
+                };
+                match columns - column {
+                    1 => dots_of::<K, 1>(kernel, &dots, out, column),
+                    2 => dots_of::<K, 2>(kernel, &dots, out, column),
+                    3 => dots_of::<K, 3>(kernel, &dots, out, column),
+                    _ => dots_of::<K, OUTPUTS>(kernel, &dots, out, column),
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn dots_of<K: Kernel, const C: usize>(kernel: K, dots: &Dots, out: &mut [&mut [f32]], column: usize) {
+    match out.len() {
+        1 => add(kernel.dots::<1, C>(dots), out, column),
+        2 => add(kernel.dots::<2, C>(dots), out, column),
+        3 => add(kernel.dots::<3, C>(dots), out, column),
+        _ => add(kernel.dots::<4, C>(dots), out, column),
+    }
+}
+
+#[inline(always)]
+fn add<const R: usize, const C: usize>(sums: [[f32; C]; R], out: &mut [&mut [f32]], column: usize) {
+    for (out, sums) in out.iter_mut().zip(sums) {
+        out[column..][..C].iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+    }
+}
+
+/// Memory of a thread that is used from product to product.
+struct Room(Vec<f32>, &'static LocalKey<Cell<Vec<f32>>>);
+
+/// What a thread keeps at most: 16 MB.
+const KEPT: usize = 1 << 22;
+
+/// Floats of a cache line; a vector that is read across two takes twice as long.
+const LINE: usize = 16;
+
+thread_local! {
+    static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static BLOCK: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+impl Room {
+    /// Room for so many floats. Taken, not borrowed: a thread that waits may start another product.
+    fn take(place: &'static LocalKey<Cell<Vec<f32>>>, len: usize) -> Room {
+        let mut room = place.take();
+        if room.len() < len + LINE {
+            room.resize(len + LINE, 0.0);
+        }
+        Room(room, place)
+    }
+
+    /// Floats of any value, from the start of a cache line on.
+    fn floats(&mut self) -> &mut [f32] {
+        let start = self.0.as_ptr().align_offset(4 * LINE).min(LINE);
+        &mut self.0[start..]
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if self.0.len() <= KEPT {
+            self.1.set(std::mem::take(&mut self.0));
+        }
+    }
+}
