@@ -18,10 +18,10 @@ use super::{
 };
 
 /// The most terms in a block of the depth: a panel and a tile of rows then lie in the first caches.
-const DEPTH: usize = 256;
+const DEPTH: usize = 512;
 
 /// Terms in a block where rows are few and `b` is read where it lies: so many of its rows are read side by side.
-const DEPTH_IN_PLACE: usize = 16;
+const DEPTH_IN_PLACE: usize = 4;
 
 /// Tiles of rows for which packing `b` does not pay, if its columns are neighbours.
 const TILES_IN_PLACE: usize = 2;
@@ -30,11 +30,14 @@ const TILES_IN_PLACE: usize = 2;
 const ROWS_OF_DOTS: usize = 8;
 
 /// Rows in a block, which lie in the second cache with a panel.
-const ROWS: usize = 192;
+const ROWS: usize = 128;
 
 /// Multiplications that are worth a piece of their own (some 50 microseconds), and the elements that take as long to read.
 const PIECE: usize = 1 << 25;
 const PIECE_READ: usize = 1 << 18;
+
+/// How many rows ahead of a copy memory is asked for: the hardware foresees none that lie pages apart.
+const SOON: usize = 12;
 
 /// A matrix in a slice: element (row, column) is `data[row * strides[0] + column * strides[1]]`.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +74,9 @@ impl<'a> Matrix<'a> {
         if across == 1 {
             for (term, to) in terms.zip(to.chunks_exact_mut(width)) {
                 let from = &self.from(term, columns.start)[..columns.len()];
+                if term + SOON < self.shape[0] {
+                    kernel.prefetch(&self.from(term + SOON, columns.start)[..columns.len()]);
+                }
                 let ((eights, rest), (to, room)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
                 eights.iter().zip(&mut *to).for_each(|(from, to)| *to = *from);
                 let room = if eights.len() < to.len() { to[eights.len()..].as_flattened_mut() } else { room };
@@ -197,9 +203,8 @@ struct Plan {
 impl Plan {
     fn new<K: Kernel>(a: Matrix, b: Matrix) -> Plan {
         // As many parts of equal size as there must be, of whole units.
-        let parts = |whole: usize, most: usize, unit: usize| {
-            whole.div_ceil(whole.div_ceil(most)).next_multiple_of(unit)
-        };
+        let parts =
+            |whole: usize, most: usize, unit: usize| whole.div_ceil(whole.div_ceil(most)).next_multiple_of(unit);
         let ([m, k], n) = (a.shape, b.shape[1]);
         let height = parts(m, K::TILE_ROWS, 1);
         let width = parts(n, K::VECTORS * K::FLOATS, K::FLOATS);
@@ -259,6 +264,9 @@ impl Piece<'_> {
         } else if plan.pack_rows {
             for term in 0..terms.len() {
                 let from = &a.from(self.row, terms.start + term)[..rows];
+                if terms.start + term + SOON < a.shape[1] {
+                    kernel.prefetch(&a.from(self.row, terms.start + term + SOON)[..rows]);
+                }
                 let tiles = block[term * plan.height..].chunks_mut(tile_len);
                 for (from, to) in from.chunks(plan.height).zip(tiles) {
                     match (from.first_chunk::<8>(), to.first_chunk_mut()) {
@@ -359,6 +367,75 @@ impl Drop for Room {
     fn drop(&mut self) {
         if self.0.len() <= KEPT {
             self.1.set(std::mem::take(&mut self.0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::battery::Random, *};
+
+    /// `a` (m by k) and `b` (k by n), each as it is or transposed in memory.
+    fn factors<'a>(a: &'a [f32], b: &'a [f32], (m, n, k): (usize, usize, usize), turned: usize) -> [Matrix<'a>; 2] {
+        let matrix = |data, rows, columns, turned| match turned {
+            false => Matrix::new(data, rows, columns),
+            true => Matrix::new(data, columns, rows).transposed(),
+        };
+        [matrix(a, m, k, turned & 1 > 0), matrix(b, k, n, turned & 2 > 0)]
+    }
+
+    #[test]
+    fn every_isa_is_within_the_bound_of_the_exact_product() {
+        let mut random = Random::new(11);
+        for round in 0..3000 {
+            let shape = match round % 50 {
+                0 => (random.below(300), random.below(150), random.below(1200)),
+                1 => (random.below(10), random.below(600), random.below(70)),
+                2 => (random.below(600), 1, random.below(70)),
+                _ => (random.below(30), random.below(110), random.below(50)),
+            };
+            let (m, n, k) = shape;
+            let mut numbers = |count| (0..count).map(|_| random.unit()).collect::<Vec<_>>();
+            let (a, b, c) = (numbers(m * k), numbers(k * n), numbers(m * n));
+            let turned = random.below(4);
+            let [a, b] = factors(&a, &b, shape, turned);
+            for isa in Isa::available() {
+                let mut found = c.clone();
+                add_product(isa, a, b, &mut found);
+                for (i, (found, c)) in found.iter().zip(&c).enumerate() {
+                    let terms = (0..k).map(|t| f64::from(a.from(i / n, t)[0]) * f64::from(b.from(t, i % n)[0]));
+                    let (sum, size) = terms.fold((f64::from(*c), f64::from(c.abs())), |s, x| (s.0 + x, s.1 + x.abs()));
+                    let bound = (k + 2) as f64 * 2f64.powi(-24) * size;
+                    assert!((f64::from(*found) - sum).abs() <= bound, "{isa}, {shape:?}, {turned}: {i}");
+                }
+            }
+        }
+    }
+
+    #[cfg(feature = "rayon")]
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let mut random = Random::new(12);
+        for shape in [(700, 300, 1000), (20, 3000, 600), (1, 3000, 1000), (5, 4000, 300), (3000, 1, 100), (300, 48, 9)]
+        {
+            let (m, n, k) = shape;
+            let mut numbers = |count| (0..count).map(|_| random.unit()).collect::<Vec<_>>();
+            let (a, b, c) = (numbers(m * k), numbers(k * n), numbers(m * n));
+            for turned in 0..4 {
+                let [a, b] = factors(&a, &b, shape, turned);
+                for isa in Isa::available() {
+                    let run = |threads| {
+                        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                        let mut c = c.clone();
+                        pool.install(|| add_product(isa, a, b, &mut c));
+                        c
+                    };
+                    let one = run(1);
+                    for threads in [2, 3, 4, 7] {
+                        assert!(run(threads) == one, "{isa}, {shape:?}, {turned}, {threads} threads");
+                    }
+                }
+            }
         }
     }
 }

@@ -49,6 +49,10 @@ pub(super) trait FloatKernel: Copy + Send + Sync {
     /// If `a` or `b` is too short.
     fn dots<const R: usize, const C: usize>(self, dots: &Dots) -> [[f32; C]; R];
 
+    /// Asks for what will be read soon.
+    #[inline(always)]
+    fn prefetch(self, _soon: &[f32]) {}
+
     /// `to[column * to_stride + row] = from[row * from_stride + column]` for eight rows and columns.
     ///
     /// # Panics

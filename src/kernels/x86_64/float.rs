@@ -156,6 +156,9 @@ fn first_of_eight(count: usize) -> __m256i {
     _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
 }
 
+/// How many terms before the end a tile asks for the sums that it will add to: late enough that they are still near.
+const AHEAD: usize = 48;
+
 /// [`FloatKernel::tile_f32`] for `R` rows of `V` vectors.
 ///
 /// # Safety
@@ -166,17 +169,19 @@ unsafe fn tile<T: Vector, const R: usize, const V: usize>(tile: &FloatTile, out:
     assert!(out.len() == R && columns.div_ceil(T::LANES) == V && depth > 0);
     assert!((R - 1) * across + (depth - 1) * down < tile.a.len());
     assert!((depth - 1) * stride + V * T::LANES <= tile.b.len());
-    for row in &mut *out {
-        let row = row[first..][..columns].as_ptr();
-        for vector in 0..V {
-            // SAFETY: a prefetch may go anywhere.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(vector * T::LANES).cast()) };
-        }
-    }
     let (mut a, mut b) = (tile.a.as_ptr(), tile.b.as_ptr());
     // SAFETY: the caller's.
     let mut sums = [[unsafe { T::zero() }; V]; R];
-    for _ in 0..depth {
+    for term in 0..depth {
+        if term == depth.saturating_sub(AHEAD) {
+            for row in &*out {
+                for vector in 0..V {
+                    let place = row.as_ptr().wrapping_add(first + vector * T::LANES);
+                    // SAFETY: a prefetch may go anywhere.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+                }
+            }
+        }
         // SAFETY: the greatest indices of `a` and `b` were checked, for the last term.
         unsafe {
             let mut line = [T::zero(); V];
@@ -242,10 +247,12 @@ unsafe fn dots<T: Vector, const R: usize, const C: usize>(dots: &Dots) -> [[f32;
         if rest > 0 {
             step(whole, true);
         }
-        sums.map(|sums| sums.map(
-            #[inline(always)]
-            |sum| sum.sum(),
-        ))
+        sums.map(|sums| {
+            sums.map(
+                #[inline(always)]
+                |sum| sum.sum(),
+            )
+        })
     }
 }
 
@@ -326,6 +333,14 @@ macro_rules! float_kernel {
                     // SAFETY: `self` proves the features.
                     || unsafe { dots::<$vector, R, C>(of) },
                 )
+            }
+
+            #[inline(always)]
+            fn prefetch(self, soon: &[f32]) {
+                for line in soon.chunks(16) {
+                    // SAFETY: a prefetch may go anywhere.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+                }
             }
 
             #[inline(always)]
