@@ -41,7 +41,7 @@ const SOON: usize = 12;
 
 /// A matrix in a slice: element (row, column) is `data[row * strides[0] + column * strides[1]]`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Matrix<'a> {
+pub struct Matrix<'a> {
     data: &'a [f32],
     shape: [usize; 2],
     strides: [usize; 2],
@@ -52,12 +52,13 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// If there are not `rows` times `columns` elements.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns);
         Matrix { data, shape: [rows, columns], strides: [columns, 1] }
     }
 
-    pub(crate) fn transposed(self) -> Self {
+    /// The same numbers, rows taken for columns.
+    pub fn transposed(self) -> Self {
         let ([rows, columns], [down, across]) = (self.shape, self.strides);
         Matrix { shape: [columns, rows], strides: [across, down], ..self }
     }
@@ -108,7 +109,7 @@ impl<'a> Matrix<'a> {
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub(crate) fn add_product(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
+pub fn add_product(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
     let ([m, k], [depth, n]) = (a.shape, b.shape);
     assert!(k == depth && c.len() == m * n);
     if c.is_empty() || k == 0 {

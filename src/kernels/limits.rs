@@ -83,10 +83,3 @@ impl Job for Read<'_> {
         self.bytes.len()
     }
 }
-
-/// SCRATCH
-pub fn scratch(a: &[f32], at: bool, b: &[f32], bt: bool, c: &mut [f32], m: usize, n: usize, k: usize) {
-    use super::float::{Matrix, add_product};
-    let f = |x, t, r, c| if t { Matrix::new(x, c, r).transposed() } else { Matrix::new(x, r, c) };
-    add_product(Isa::usable(), f(a, at, m, k), f(b, bt, k, n), c)
-}

@@ -5,7 +5,7 @@ pub(crate) mod bits;
 pub(crate) mod codebook;
 mod depth;
 pub(crate) mod ends;
-pub(crate) mod float;
+pub mod float;
 mod float_kernel;
 mod gemm;
 pub(crate) mod im2col;
