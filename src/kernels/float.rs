@@ -26,6 +26,9 @@ const DEPTH_IN_PLACE: usize = 4;
 /// Tiles of rows for which packing `b` does not pay, if its columns are neighbours.
 const TILES_IN_PLACE: usize = 2;
 
+/// Floats over which a tile's columns of `a` may be spread before they are packed.
+const ROWS_IN_PLACE: usize = 1 << 14;
+
 /// The most rows that are multiplied as dot products with the rows of a transposed matrix.
 const ROWS_OF_DOTS: usize = 8;
 
@@ -68,24 +71,50 @@ impl<'a> Matrix<'a> {
         &self.data[row * self.strides[0] + column * self.strides[1]..]
     }
 
-    /// Writes the rows `terms` of the columns `columns` side by side, so far apart; zeros beyond the columns.
+    /// Writes the rows `terms` of `width` columns side by side, and behind them the next, a panel each; zeros beyond the
+    /// last column. Panels are `distance` apart.
     #[inline(always)]
-    fn pack<K: Kernel>(&self, kernel: K, terms: Range<usize>, columns: Range<usize>, to: &mut [f32], width: usize) {
-        let [down, across] = self.strides;
-        if across == 1 {
-            for (term, to) in terms.zip(to.chunks_exact_mut(width)) {
-                let from = &self.from(term, columns.start)[..columns.len()];
-                if term + SOON < self.shape[0] {
-                    kernel.prefetch(&self.from(term + SOON, columns.start)[..columns.len()]);
-                }
-                let ((eights, rest), (to, room)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
-                eights.iter().zip(&mut *to).for_each(|(from, to)| *to = *from);
-                let room = if eights.len() < to.len() { to[eights.len()..].as_flattened_mut() } else { room };
-                room.fill(0.0);
-                room[..rest.len()].copy_from_slice(rest);
+    fn pack<K: Kernel>(
+        self,
+        kernel: K,
+        terms: Range<usize>,
+        first: usize,
+        width: usize,
+        panels: &mut [f32],
+        distance: usize,
+    ) {
+        if self.strides[1] > 1 {
+            for (panel, to) in panels.chunks_mut(distance).enumerate() {
+                let first = first + panel * width;
+                let columns = first..self.shape[1].min(first + width);
+                self.pack_across(kernel, terms.clone(), columns, &mut to[..width * terms.len()]);
             }
             return;
         }
+        let end = self.shape[1].min(first + panels.len().div_ceil(distance) * width);
+        for term in terms.clone() {
+            if term + SOON < self.shape[0] {
+                kernel.prefetch(&self.from(term + SOON, first)[..end - first]);
+            }
+            let from = self.from(term, first)[..end - first].chunks(width);
+            for (from, panel) in from.zip(panels.chunks_mut(distance)) {
+                let to = &mut panel[(term - terms.start) * width..][..width];
+                // Most panels are whole, and whole vectors wide: no call for a few floats.
+                let (whole, rest) = from.as_chunks::<4>();
+                whole.iter().zip(to.as_chunks_mut::<4>().0).for_each(|(from, to)| *to = *from);
+                if from.len() < width {
+                    let to = &mut to[4 * whole.len()..];
+                    to.fill(0.0);
+                    to[..rest.len()].copy_from_slice(rest);
+                }
+            }
+        }
+    }
+
+    /// The same for one panel, by blocks that are transposed where they can be.
+    #[inline(always)]
+    fn pack_across<K: Kernel>(self, kernel: K, terms: Range<usize>, columns: Range<usize>, to: &mut [f32]) {
+        let ([down, across], width) = (self.strides, to.len() / terms.len());
         if columns.len() < width {
             to.fill(0.0);
         }
@@ -156,23 +185,20 @@ impl Job for Product<'_> {
         }
         let (k, width) = (a.shape[1], plan.width);
         let in_place = if plan.in_place { n / width * width } else { 0 };
-        let mut panels = Room::take(&PANELS, (n - in_place).div_ceil(width) * width * plan.depth);
+        let count = (n - in_place).div_ceil(width);
+        let mut panels = Room::take(&PANELS, count * (width * plan.depth + LINE));
         for start in (0..k).step_by(plan.depth) {
             let terms = start..k.min(start + plan.depth);
-            let panels = &mut panels.floats()[..(n - in_place).div_ceil(width) * width * terms.len()];
-            let lot = (PIECE_READ / (width * terms.len())).max(1);
-            parallel::for_each_chunk_mut(panels, lot * width * terms.len(), |index, panels| {
+            let distance = width * terms.len() + LINE;
+            let panels = &mut panels.floats()[..count * distance];
+            let lot = (PIECE_READ / distance).max(1);
+            parallel::for_each_chunk_mut(panels, lot * distance, |index, panels| {
                 kernel.vectorize(
                     #[inline(always)]
-                    || {
-                        for (panel, to) in panels.chunks_exact_mut(width * terms.len()).enumerate() {
-                            let first = in_place + (index * lot + panel) * width;
-                            b.pack(kernel, terms.clone(), first..n.min(first + width), to, width);
-                        }
-                    },
+                    || b.pack(kernel, terms.clone(), in_place + index * lot * width, width, panels, distance),
                 );
             });
-            let source = Source { b, in_place, panels, width };
+            let source = Source { b, in_place, panels, width, distance };
             parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
                 for piece in pieces {
                     kernel.vectorize(
@@ -211,9 +237,10 @@ impl Plan {
         let width = parts(n, K::VECTORS * K::FLOATS, K::FLOATS);
         let in_place = b.strides[1] == 1 && m <= TILES_IN_PLACE * K::TILE_ROWS;
         let depth = parts(k, if in_place && m < K::TILE_ROWS { DEPTH_IN_PLACE } else { DEPTH }, 1);
+        let pack_rows = n > 4 * width && a.strides[1] > 1 && a.strides[1] * depth > ROWS_IN_PLACE;
         let rows = parts(m, ROWS, height);
         let columns = parts(n, (PIECE / (rows.max(K::TILE_ROWS) * depth)).max(width), width);
-        Plan { depth, height, width, rows, columns, in_place, pack_rows: n > 4 * width }
+        Plan { depth, height, width, rows, columns, in_place, pack_rows }
     }
 }
 
@@ -224,6 +251,8 @@ struct Source<'a> {
     in_place: usize,
     panels: &'a [f32],
     width: usize,
+    /// From panel to panel: a line more than they take, since whole pages would fight for the same lines of the cache.
+    distance: usize,
 }
 
 impl<'a> Source<'a> {
@@ -232,7 +261,7 @@ impl<'a> Source<'a> {
     fn panel(&self, column: usize, terms: &Range<usize>) -> (&'a [f32], usize) {
         match column < self.in_place {
             true => (self.b.from(terms.start, column), self.b.strides[0]),
-            false => (&self.panels[(column - self.in_place) * terms.len()..][..self.width * terms.len()], self.width),
+            false => (&self.panels[(column - self.in_place) / self.width * self.distance..], self.width),
         }
     }
 }
