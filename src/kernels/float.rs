@@ -8,7 +8,7 @@
 //! decide who does it. Instruction sets differ, in lanes and in whether a product is rounded before it is added; every
 //! result is within `(k + 2) u (sum |a b| + |c|)` of the exact one, `u = 2^-24` (Higham 2002, 3.1).
 
-use std::{cell::Cell, ops::Range, thread::LocalKey};
+use std::{cell::Cell, ops::Range};
 
 use super::{
     float_kernel::{Dots, FloatTile},
@@ -99,10 +99,10 @@ impl<'a> Matrix<'a> {
             let from = self.from(term, first)[..end - first].chunks(width);
             for (from, panel) in from.zip(panels.chunks_mut(distance)) {
                 let to = &mut panel[(term - terms.start) * width..][..width];
-                // Most panels are whole, and whole vectors wide: no call for a few floats.
+                // Most panels are whole, and wide by whole fours: no call for a few floats.
                 let (whole, rest) = from.as_chunks::<4>();
                 whole.iter().zip(to.as_chunks_mut::<4>().0).for_each(|(from, to)| *to = *from);
-                if from.len() < width {
+                if 4 * whole.len() < width {
                     let to = &mut to[4 * whole.len()..];
                     to.fill(0.0);
                     to[..rest.len()].copy_from_slice(rest);
@@ -183,27 +183,16 @@ impl Job for Product<'_> {
                 pieces.iter_mut().for_each(|piece| piece.dots(kernel, a, b));
             });
         }
-        let (k, width) = (a.shape[1], plan.width);
-        let in_place = if plan.in_place { n / width * width } else { 0 };
-        let count = (n - in_place).div_ceil(width);
-        let mut panels = Room::take(&PANELS, count * (width * plan.depth + LINE));
-        for start in (0..k).step_by(plan.depth) {
-            let terms = start..k.min(start + plan.depth);
-            let distance = width * terms.len() + LINE;
-            let panels = &mut panels.floats()[..count * distance];
-            let lot = (PIECE_READ / distance).max(1);
-            parallel::for_each_chunk_mut(panels, lot * distance, |index, panels| {
-                kernel.vectorize(
-                    #[inline(always)]
-                    || b.pack(kernel, terms.clone(), in_place + index * lot * width, width, panels, distance),
-                );
-            });
-            let source = Source { b, in_place, panels, width, distance };
+        let (mut room_a, mut room_b) = (Room::take(0), Room::take(1));
+        for start in (0..a.shape[1]).step_by(plan.depth) {
+            let terms = start..a.shape[1].min(start + plan.depth);
+            let a = Panels::new(kernel, a.transposed(), plan.rows_in_place, plan.height, terms.clone(), &mut room_a);
+            let b = Panels::new(kernel, b, plan.columns_in_place, plan.width, terms, &mut room_b);
             parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
                 for piece in pieces {
                     kernel.vectorize(
                         #[inline(always)]
-                        || piece.tiles(kernel, a, &source, &plan, terms.clone()),
+                        || piece.tiles(kernel, &a, &b),
                     );
                 }
             });
@@ -221,10 +210,9 @@ struct Plan {
     /// Rows and columns of a piece.
     rows: usize,
     columns: usize,
-    /// Whether whole panels of `b` are read where they lie.
-    in_place: bool,
-    /// Whether a block of rows is packed.
-    pack_rows: bool,
+    /// Rows and columns that are read where they lie, and not packed.
+    rows_in_place: usize,
+    columns_in_place: usize,
 }
 
 impl Plan {
@@ -238,30 +226,54 @@ impl Plan {
         let in_place = b.strides[1] == 1 && m <= TILES_IN_PLACE * K::TILE_ROWS;
         let depth = parts(k, if in_place && m < K::TILE_ROWS { DEPTH_IN_PLACE } else { DEPTH }, 1);
         let pack_rows = n > 4 * width && a.strides[1] > 1 && a.strides[1] * depth > ROWS_IN_PLACE;
+        let (rows_in_place, columns_in_place) =
+            (if pack_rows { 0 } else { m }, if in_place { n / width * width } else { 0 });
         let rows = parts(m, ROWS, height);
         let columns = parts(n, (PIECE / (rows.max(K::TILE_ROWS) * depth)).max(width), width);
-        Plan { depth, height, width, rows, columns, in_place, pack_rows }
+        Plan { depth, height, width, rows, columns, rows_in_place, columns_in_place }
     }
 }
 
-/// Where the panels of `b` are.
-struct Source<'a> {
-    b: Matrix<'a>,
-    /// The columns that are read from `b` itself.
+/// Some rows of a matrix, the terms, in panels of `width` columns.
+struct Panels<'a> {
+    matrix: Matrix<'a>,
+    terms: Range<usize>,
+    /// The columns that are read from the matrix itself.
     in_place: usize,
-    panels: &'a [f32],
     width: usize,
+    packed: &'a [f32],
     /// From panel to panel: a line more than they take, since whole pages would fight for the same lines of the cache.
     distance: usize,
 }
 
-impl<'a> Source<'a> {
-    /// The columns from `column` on, and the distance of their rows.
+impl<'a> Panels<'a> {
+    /// Packs all columns but the first `in_place`.
+    fn new<K: Kernel>(
+        kernel: K,
+        matrix: Matrix<'a>,
+        in_place: usize,
+        width: usize,
+        terms: Range<usize>,
+        room: &'a mut Room,
+    ) -> Self {
+        let (distance, count) = (width * terms.len() + LINE, (matrix.shape[1] - in_place).div_ceil(width));
+        let packed = room.floats(count * distance);
+        let lot = (PIECE_READ / distance).max(1);
+        parallel::for_each_chunk_mut(packed, lot * distance, |index, panels| {
+            kernel.vectorize(
+                #[inline(always)]
+                || matrix.pack(kernel, terms.clone(), in_place + index * lot * width, width, panels, distance),
+            );
+        });
+        Panels { matrix, terms, in_place, width, packed, distance }
+    }
+
+    /// The columns from `column` on, and their distances from term to term and from one to the next.
     #[inline(always)]
-    fn panel(&self, column: usize, terms: &Range<usize>) -> (&'a [f32], usize) {
+    fn panel(&self, column: usize) -> (&[f32], [usize; 2]) {
         match column < self.in_place {
-            true => (self.b.from(terms.start, column), self.b.strides[0]),
-            false => (&self.panels[(column - self.in_place) / self.width * self.distance..], self.width),
+            true => (self.matrix.from(self.terms.start, column), self.matrix.strides),
+            false => (&self.packed[(column - self.in_place) / self.width * self.distance..], [self.width, 1]),
         }
     }
 }
@@ -279,45 +291,15 @@ struct Piece<'a> {
 
 impl Piece<'_> {
     #[inline(always)]
-    fn tiles<K: Kernel>(&mut self, kernel: K, a: Matrix, source: &Source, plan: &Plan, terms: Range<usize>) {
-        let (rows, columns) = (self.out.len(), self.out[0].len());
-        // A block of rows, packed: as they are where terms are neighbours; else, where rows are, tile by tile, each a line
-        // off the last, since a distance of whole pages would have them fight for the same lines of the cache.
-        let by_rows = a.strides[1] == 1;
-        let tile_len = plan.height * terms.len() + if by_rows { 0 } else { LINE };
-        let mut room = Room::take(&BLOCK, if plan.pack_rows { rows.div_ceil(plan.height) * tile_len } else { 0 });
-        let block = room.floats();
-        if plan.pack_rows && by_rows {
-            for (row, to) in block.chunks_exact_mut(terms.len()).take(rows).enumerate() {
-                to.copy_from_slice(&a.from(self.row + row, terms.start)[..terms.len()]);
-            }
-        } else if plan.pack_rows {
-            for term in 0..terms.len() {
-                let from = &a.from(self.row, terms.start + term)[..rows];
-                if terms.start + term + SOON < a.shape[1] {
-                    kernel.prefetch(&a.from(self.row, terms.start + term + SOON)[..rows]);
-                }
-                let tiles = block[term * plan.height..].chunks_mut(tile_len);
-                for (from, to) in from.chunks(plan.height).zip(tiles) {
-                    match (from.first_chunk::<8>(), to.first_chunk_mut()) {
-                        (Some(from), Some(to)) if plan.height == 8 => *to = *from,
-                        _ => from.iter().zip(to).for_each(|(from, to)| *to = *from),
-                    }
-                }
-            }
-        }
-        for column in (0..columns).step_by(plan.width) {
-            let (b, stride) = source.panel(self.column + column, &terms);
-            for (tile, out) in self.out.chunks_mut(plan.height).enumerate() {
-                let row = tile * plan.height;
-                let (a, strides) = match (plan.pack_rows, by_rows) {
-                    (true, true) => (&block[tile * tile_len..], [terms.len(), 1]),
-                    (true, false) => (&block[tile * tile_len..], [1, plan.height]),
-                    (false, _) => (a.from(self.row + row, terms.start), a.strides),
-                };
-                let columns = plan.width.min(columns - column);
-                let tile = FloatTile { a, strides, b, stride, depth: terms.len(), columns };
-                kernel.tile_f32(&tile, out, column);
+    fn tiles<K: Kernel>(&mut self, kernel: K, rows: &Panels, columns: &Panels) {
+        let end = self.out[0].len();
+        for first in (0..end).step_by(columns.width) {
+            let (b, [stride, _]) = columns.panel(self.column + first);
+            let columns = columns.width.min(end - first);
+            for (tile, out) in self.out.chunks_mut(rows.width).enumerate() {
+                let (a, [down, across]) = rows.panel(self.row + tile * rows.width);
+                let tile = FloatTile { a, strides: [across, down], b, stride, depth: rows.terms.len(), columns };
+                kernel.tile_f32(&tile, out, first);
             }
         }
     }
@@ -363,7 +345,7 @@ fn add<const R: usize, const C: usize>(sums: [[f32; C]; R], out: &mut [&mut [f32
 }
 
 /// Memory of a thread that is used from product to product.
-struct Room(Vec<f32>, &'static LocalKey<Cell<Vec<f32>>>);
+struct Room(Vec<f32>, usize);
 
 /// What a thread keeps at most: 16 MB.
 const KEPT: usize = 1 << 22;
@@ -372,31 +354,29 @@ const KEPT: usize = 1 << 22;
 const LINE: usize = 16;
 
 thread_local! {
-    static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    static BLOCK: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static ROOMS: [Cell<Vec<f32>>; 2] = const { [const { Cell::new(Vec::new()) }; 2] };
 }
 
 impl Room {
-    /// Room for so many floats. Taken, not borrowed: a thread that waits may start another product.
-    fn take(place: &'static LocalKey<Cell<Vec<f32>>>, len: usize) -> Room {
-        let mut room = place.take();
-        if room.len() < len + LINE {
-            room.resize(len + LINE, 0.0);
-        }
-        Room(room, place)
+    /// Taken, not borrowed: a thread that waits may start another product.
+    fn take(place: usize) -> Room {
+        Room(ROOMS.with(|rooms| rooms[place].take()), place)
     }
 
-    /// Floats of any value, from the start of a cache line on.
-    fn floats(&mut self) -> &mut [f32] {
+    /// So many floats of any value, from the start of a cache line on.
+    fn floats(&mut self, len: usize) -> &mut [f32] {
+        if self.0.len() < len + LINE {
+            self.0.resize(len + LINE, 0.0);
+        }
         let start = self.0.as_ptr().align_offset(4 * LINE).min(LINE);
-        &mut self.0[start..]
+        &mut self.0[start..start + len]
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         if self.0.len() <= KEPT {
-            self.1.set(std::mem::take(&mut self.0));
+            ROOMS.with(|rooms| rooms[self.1].set(std::mem::take(&mut self.0)));
         }
     }
 }
