@@ -15,7 +15,7 @@ fn flat<'a>(x: &ArrayView2<'a, f32>) -> float::Matrix<'a> {
     if let Some(data) = x.to_slice() {
         return float::Matrix::new(data, rows, columns);
     }
-    let data = x.clone().reversed_axes().to_slice().expect("rows or columns one behind the other");
+    let data = x.reversed_axes().to_slice().expect("rows or columns one behind the other");
     float::Matrix::new(data, columns, rows).transposed()
 }
 
