@@ -106,7 +106,7 @@ pub use distill::{Distillation, Distiller, Signals};
 pub use error::{Error, Result};
 pub use kernels::isa::Isa;
 #[doc(hidden)]
-pub use kernels::limits;
+pub use kernels::{float, limits};
 pub use packed::PackedWeights;
 pub use prune::Pruner;
 pub use quantize::Quantizer;

@@ -1,7 +1,7 @@
 //! The least and the largest of some numbers, and whether all are finite, in one pass.
 
 use super::{
-    isa::{Job, run, vectorize},
+    isa::{Isa, Job, vectorize},
     kernel::Kernel,
     parallel,
 };
@@ -100,7 +100,7 @@ impl Ends {
                 );
             }
         }
-        run(OfEach { values, size, ends });
+        Isa::usable().run(OfEach { values, size, ends });
     }
 
     /// Of both.

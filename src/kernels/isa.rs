@@ -54,13 +54,7 @@ pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
             kernel.vectorize(self.0)
         }
     }
-    run(Call(f))
-}
-
-/// Runs a job with the kernel of [`Isa::detect`], the plainest if it fails.
-#[inline(always)]
-pub(super) fn run<J: Job>(job: J) -> J::Output {
-    Isa::detect().unwrap_or(Isa(Set::Scalar(Scalar))).run(job)
+    Isa::usable().run(Call(f))
 }
 
 impl Isa {
@@ -93,6 +87,11 @@ impl Isa {
             sets.extend(Avx512Vnni::detect().map(Set::Avx512Vnni));
         }
         sets.into_iter().map(Isa).collect()
+    }
+
+    /// The set of [`Isa::detect`], the plainest if it fails.
+    pub(crate) fn usable() -> Isa {
+        Isa::detect().unwrap_or(Isa(Set::Scalar(Scalar)))
     }
 
     fn best() -> Isa {

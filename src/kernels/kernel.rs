@@ -1,6 +1,7 @@
 //! What an instruction set brings to the products: the integer product's tile, and a few constants.
 
 use super::{
+    float_kernel::FloatKernel,
     products::{Ending, Out, Products},
     quantize::Round,
 };
@@ -46,7 +47,7 @@ pub(super) const EXACT_QUADS: usize = 1 << 14;
 /// The innermost part of the products on one instruction set.
 ///
 /// A value can be made only where the machine was found to have the instructions.
-pub(super) trait Kernel: Copy + Send + Sync {
+pub(super) trait Kernel: FloatKernel + Copy + Send + Sync {
     /// Rows of activations in a tile ("mr").
     const ROWS: usize;
     /// The most lines of weights in a tile and in a panel ("nr" is sixteen times that).

@@ -5,6 +5,8 @@ pub(crate) mod bits;
 pub(crate) mod codebook;
 mod depth;
 pub(crate) mod ends;
+pub mod float;
+mod float_kernel;
 mod gemm;
 pub(crate) mod histogram;
 pub(crate) mod im2col;

@@ -1,40 +1,24 @@
 //! Products of f32 inputs with f32 weights, zeros included.
 
-use ndarray::{
-    Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2,
-    linalg::{general_mat_mul, general_mat_vec_mul},
-    s,
+use ndarray::{Array2, ArrayView2};
+
+use crate::{
+    Isa,
+    kernels::float::{Matrix, add_product},
 };
 
-use crate::kernels::parallel;
-
-/// Multiplications in a piece: enough to pay for waking a thread, few enough to share a layer out.
-const PIECE: usize = 1 << 20;
-
-/// `y = x w^T + bias`, row-major; shared out in pieces that depend on the shapes alone, of the outputs of one input or of
-/// the inputs.
+/// `y = x w^T + bias`, row-major.
 pub(super) fn matmul(weights: &Array2<f32>, x: ArrayView2<'_, f32>, bias: Option<&[f32]>, y: &mut [f32]) {
     let (outputs, inputs) = weights.dim();
     match bias {
         Some(bias) => y.chunks_exact_mut(outputs.max(1)).for_each(|y| y.copy_from_slice(bias)),
         None => y.fill(0.0),
     }
-    if x.nrows() == 1 {
-        let rows = (PIECE / inputs.max(1)).max(1);
-        return parallel::for_each_chunk_mut(y, rows, |piece, y| {
-            let weights = weights.slice(s![piece * rows..piece * rows + y.len(), ..]);
-            general_mat_vec_mul(1.0, &weights, &x.row(0), 1.0, &mut ArrayViewMut1::from(y));
-        });
+    let (rows, x, weights) = (x.nrows(), x.as_standard_layout(), weights.as_standard_layout());
+    if let (Some(x), Some(weights)) = (x.as_slice(), weights.as_slice()) {
+        let weights = Matrix::new(weights, outputs, inputs).transposed();
+        add_product(Isa::usable(), Matrix::new(x, rows, inputs), weights, y);
     }
-    // Whole multiples of a micro-kernel's rows, so that only the last piece has a ragged edge.
-    let rows = (PIECE / (outputs * inputs).max(1)).max(1).next_multiple_of(32);
-    parallel::for_each_chunk_mut(y, (rows * outputs).max(1), |piece, y| {
-        let count = y.len() / outputs;
-        let x = x.slice(s![piece * rows..piece * rows + count, ..]);
-        if let Ok(mut y) = ArrayViewMut2::from_shape((count, outputs), y) {
-            general_mat_mul(1.0, &x, &weights.t(), 1.0, &mut y);
-        }
-    });
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(super) mod avx2;
 pub(super) mod avx512;
 pub(super) mod avxvnni;
 mod ends;
+mod float;
 
 use std::arch::x86_64::*;
 
