@@ -1,7 +1,7 @@
 //! What an instruction set brings to the products: the integer product's tile, and a few constants.
 
 use super::{
-    products::{Ending, Out, Products},
+    products::{Out, Products},
     quantize::Round,
 };
 
@@ -24,20 +24,83 @@ pub(super) struct FloatLine(pub(super) [f32; LANES]);
 /// One number for each of sixteen outputs.
 pub(super) type Lanes<T> = [T; LANES];
 
-/// The most rows, and lines of sums (`ROWS * LINES`), that a tile may have.
-pub(super) const MAX_ROWS: usize = 8;
+/// The most lines of sums (`ROWS * LINES`) that a tile may have.
 pub(super) const MAX_LINES: usize = 24;
+
+/// How wide packed codes are: the byte of a [`Line`] holds those of `8 / bits` quads, the first one's lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bits {
+    Two,
+    Four,
+    Eight,
+}
+
+impl Bits {
+    /// The narrowest for codes of so many bits.
+    pub(crate) fn of(bits: u8) -> Bits {
+        match bits {
+            0..=2 => Bits::Two,
+            3..=4 => Bits::Four,
+            _ => Bits::Eight,
+        }
+    }
+
+    pub(crate) fn count(self) -> u32 {
+        match self {
+            Bits::Two => 2,
+            Bits::Four => 4,
+            Bits::Eight => 8,
+        }
+    }
+
+    /// The largest code.
+    pub(super) fn highest(self) -> u8 {
+        u8::MAX >> (8 - self.count())
+    }
+
+    /// Quads in a line.
+    #[inline(always)]
+    pub(super) fn quads(self) -> usize {
+        8 / self.count() as usize
+    }
+}
 
 /// What a tile multiplies.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
-    /// From the first quad of the first row on: 1 to [`Kernel::ROWS`] rows, `stride` quads apart.
+    /// 1 to [`Kernel::ROWS`] rows of `stride` quads.
     pub(super) quads: &'a [Quad],
     pub(super) stride: usize,
     pub(super) rows: usize,
-    /// For each quad of a row, 1 to [`Kernel::LINES`] lines; at most [`EXACT_QUADS`] quads.
+    /// The groups, and the quads of each but the last.
+    pub(super) groups: usize,
+    pub(super) group: usize,
+    /// For each [`Bits::quads`] of a group, or what remains of it, 1 to [`Kernel::LINES`] lines.
     pub(super) panel: &'a [Line],
     pub(super) lines: usize,
+    pub(super) bits: Bits,
+}
+
+/// A part of the depth within a group: at most [`EXACT_QUADS`] quads for [`Kernel::tile`].
+#[derive(Clone, Copy)]
+pub(super) struct Stretch<'a> {
+    /// The first quad of a row.
+    pub(super) first: usize,
+    pub(super) quads: usize,
+    /// The lines of these quads.
+    pub(super) panel: &'a [Line],
+}
+
+impl<'a> Tile<'a> {
+    /// The whole of a group.
+    #[inline(always)]
+    pub(super) fn stretch(&self, group: usize) -> Stretch<'a> {
+        let lines = self.group.div_ceil(self.bits.quads()) * self.lines;
+        let first = group * self.group;
+        let quads = self.group.min(self.stride - first);
+        let panel = &self.panel[group * lines..self.panel.len().min((group + 1) * lines)];
+        Stretch { first, quads, panel }
+    }
 }
 
 /// Inputs (in quads) whose products surely fit an `i32`: 255 * 128 * 4 * 16384 < 2^31.
@@ -60,22 +123,17 @@ pub(super) trait Kernel: Copy + Send + Sync {
     /// Runs `f` compiled for this instruction set, provided that it is inlined: mark what it calls `inline(always)`.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
 
-    /// `sums[row][line][lane]` = sum over the quads and their four places of activation times weight; as many lines for
-    /// each row as the panel has, all overwritten.
-    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]);
+    /// `sums[row][line][lane]` = sum over the quads of a stretch and their four places of activation times weight; as many
+    /// lines for each row as the panel has, all overwritten.
+    fn tile(self, tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]);
 
-    /// The tile, its products added to the totals of the groups before. `products.sums` are room that need not be used,
-    /// here and below.
-    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]);
+    /// `out = (sum over groups of scale_w * product) * scale_a + bias`.
+    fn finish(self, tile: &Tile, products: &mut Products<i32, f32>, out: &mut Out<f32>);
 
-    /// The tile, its products added as those of the last group, and `out = total * scale_a + bias`.
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>);
-
-    /// The tile, and its products with the totals and the bias, in integers that wrap.
+    /// `out = sum over groups of product + bias`, in integers that wrap.
     #[inline(always)]
-    fn finish_i32(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<i32>, out: &mut Out<i32>) {
-        self.tile(tile, products.sums);
-        products.finish(ending, out);
+    fn finish_i32(self, tile: &Tile, products: &mut Products<i32, i32>, out: &mut Out<i32>) {
+        products.finish(tile, |stretch, sums| self.tile(tile, stretch, sums), out);
     }
 
     /// The bits of the largest magnitude: as integers, magnitudes are in order, and NaN and infinity above all finite ones.

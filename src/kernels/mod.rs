@@ -6,6 +6,7 @@ pub(crate) mod codebook;
 mod depth;
 pub(crate) mod ends;
 mod gemm;
+mod grid;
 pub(crate) mod im2col;
 pub(crate) mod isa;
 mod kernel;
@@ -25,6 +26,7 @@ mod x86_64;
 mod battery;
 
 pub(crate) use depth::Depth;
+pub(crate) use kernel::Bits;
 pub(crate) use panels::PackedInt8;
 pub(crate) use quantize::{Activations, Fixed};
 pub(crate) use sparse::PackedSparse;

@@ -154,10 +154,10 @@ impl Activations {
         &self.buffers.codes[rows.start * self.stride..rows.end * self.stride]
     }
 
-    /// The sum of a group's codes in a row.
+    /// `sum (code - zero)` of each group, row after row.
     #[inline(always)]
-    pub(super) fn row_sum(&self, row: usize, group: usize) -> i32 {
-        self.buffers.sums[row * self.depth.groups() + group]
+    pub(super) fn sums(&self, rows: Range<usize>) -> &[i32] {
+        &self.buffers.sums[rows.start * self.depth.groups()..rows.end * self.depth.groups()]
     }
 }
 
@@ -248,7 +248,8 @@ impl Piece<'_> {
                 let round = Round { factor: 1.0 / *scale, zero, lowest };
                 for (group, sum) in sums.iter_mut().enumerate() {
                     let (inputs, quads) = self.depth.group(group);
-                    *sum = kernel.round(&round, &x[inputs], &mut codes[quads]);
+                    let zeros = inputs.len() as i32 * zero;
+                    *sum = kernel.round(&round, &x[inputs], &mut codes[quads]) - zeros;
                 }
             }
         }

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use super::{
-    kernel::{FloatLine, Kernel, LANES, Lanes, Quad, Tile},
-    products::{Ending, Out, Products},
+    kernel::{Bits, FloatLine, Kernel, LANES, Lanes, Quad, Stretch, Tile},
+    products::{Out, Products},
     quantize::{self, Round},
 };
 
@@ -23,25 +23,16 @@ impl Kernel for Scalar {
         f()
     }
 
-    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]) {
-        for (row, sums) in tile.quads.chunks(tile.stride).zip(sums) {
-            *sums = [0; LANES];
-            for (a, line) in row.iter().zip(tile.panel) {
-                for (sum, w) in sums.iter_mut().zip(line.0) {
-                    *sum += (0..4).map(|i| i32::from(a[i]) * i32::from(w[i])).sum::<i32>();
-                }
-            }
+    fn tile(self, tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
+        match tile.bits {
+            Bits::Two => sum::<2>(tile, stretch, sums),
+            Bits::Four => sum::<4>(tile, stretch, sums),
+            Bits::Eight => sum::<8>(tile, stretch, sums),
         }
     }
 
-    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
-        self.tile(tile, products.sums);
-        products.add(totals);
-    }
-
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
-        self.tile(tile, products.sums);
-        products.finish(ending, out);
+    fn finish(self, tile: &Tile, products: &mut Products<i32, f32>, out: &mut Out<f32>) {
+        products.finish(tile, |stretch, sums| self.tile(tile, stretch, sums), out);
     }
 
     fn largest(self, x: &[f32]) -> u32 {
@@ -65,5 +56,21 @@ impl Kernel for Scalar {
         }
         black_box(sums);
         2 * LANES * rounds
+    }
+}
+
+/// For panels of one line.
+fn sum<const BITS: u32>(tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
+    let (in_line, mask) = (8 / BITS as usize, u8::MAX >> (8 - BITS));
+    for (row, sums) in tile.quads.chunks(tile.stride).zip(sums) {
+        *sums = [0; LANES];
+        for (quads, line) in row[stretch.first..][..stretch.quads].chunks(in_line).zip(stretch.panel) {
+            for (part, a) in quads.iter().enumerate() {
+                for (sum, w) in sums.iter_mut().zip(line.0) {
+                    let code = |i: usize| i32::from(w[i] >> (part as u32 * BITS) & mask);
+                    *sum += (0..4).map(|i| i32::from(a[i]) * code(i)).sum::<i32>();
+                }
+            }
+        }
     }
 }

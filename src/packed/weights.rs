@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    kernels::{self, Depth, Fixed, PackedInt8, PackedSparse, isa::Isa},
+    kernels::{self, Bits, Depth, Fixed, PackedInt8, PackedSparse, isa::Isa},
     tensor::{Grid, QuantizedTensor},
 };
 
@@ -334,6 +334,9 @@ fn int8(
         };
         (scale[index], zero_point.get(index).copied().unwrap_or(0) - lowest)
     };
-    let weights = PackedInt8::new(isa, &codes, rows.len(), depth, grid);
+    let mut weights = PackedInt8::new(isa, Bits::of(q.bits()), &codes, rows.len(), depth, grid);
+    if matches!(activations, Activations::Static { zero_point: 1.. | ..=-1, .. }) {
+        weights = weights.with_code_sums();
+    }
     Ok(Packed::Int8 { weights, depth, isa, activations })
 }

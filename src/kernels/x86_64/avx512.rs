@@ -4,8 +4,9 @@ use std::{arch::x86_64::*, hint::black_box};
 
 use super::{Bytes64, Rows};
 use crate::kernels::{
-    kernel::{FloatLine, Kernel, LANES, Lanes, Quad, Tile},
-    products::{Ending, Out, Products, Shift},
+    grid::Zeros,
+    kernel::{Bits, FloatLine, Kernel, LANES, Lanes, Line, Quad, Stretch, Tile},
+    products::{Out, Products},
     quantize::Round,
 };
 
@@ -42,27 +43,21 @@ impl Kernel for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]) {
+    fn tile(self, tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
-        unsafe { any_rows(tile, Store { sums }) }
+        unsafe { any_bits(tile, Store { stretch, sums }) }
     }
 
     #[inline(always)]
-    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
+    fn finish(self, tile: &Tile, products: &mut Products<i32, f32>, out: &mut Out<f32>) {
         // SAFETY: `self` proves the features.
-        unsafe { any_rows(tile, Add { products, totals }) }
+        unsafe { any_bits(tile, Finish { products, out }) }
     }
 
     #[inline(always)]
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
+    fn finish_i32(self, tile: &Tile, products: &mut Products<i32, i32>, out: &mut Out<i32>) {
         // SAFETY: `self` proves the features.
-        unsafe { any_rows(tile, Finish { products, ending, out }) }
-    }
-
-    #[inline(always)]
-    fn finish_i32(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<i32>, out: &mut Out<i32>) {
-        // SAFETY: `self` proves the features.
-        unsafe { any_rows(tile, Finish { products, ending, out }) }
+        unsafe { any_bits(tile, Finish { products, out }) }
     }
 
     #[inline(always)]
@@ -94,47 +89,33 @@ impl Kernel for Avx512Vnni {
     }
 }
 
-/// What a tile's sums start from and what becomes of them, in registers both: inlined by force, which a function with
-/// features of its own cannot be.
+/// What becomes of a tile's sums, in registers from start to end: inlined by force, which a function with features of
+/// its own cannot be.
 trait End {
     /// # Safety
-    /// The machine has AVX-512 F.
-    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R];
-
-    /// # Safety
-    /// The machine has AVX-512 F.
-    unsafe fn end<const R: usize, const L: usize>(self, sums: [[__m512i; L]; R]);
+    /// The machine has AVX-512 VNNI.
+    unsafe fn run<const R: usize, const L: usize, const BITS: u32>(self, tile: &Tile);
 }
 
-/// They are stored as they are.
+/// Those of a stretch are stored as they are.
 struct Store<'a> {
+    stretch: &'a Stretch<'a>,
     sums: &'a mut [Lanes<i32>],
 }
 
-/// They are added to the totals.
-struct Add<'a, 'p> {
-    products: &'a Products<'p, i32>,
-    totals: &'a mut [Lanes<f32>],
-}
-
-/// They are made outputs.
+/// Those of all groups are made outputs.
 struct Finish<'a, 'p, 'o, T> {
-    products: &'a Products<'p, i32>,
-    ending: &'a Ending<'a, T>,
+    products: &'a Products<'p, i32, T>,
     out: &'a mut Out<'o, T>,
 }
 
 impl End for Store<'_> {
     #[inline(always)]
-    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        // SAFETY: the caller has the features.
-        unsafe { [[_mm512_setzero_si512(); L]; R] }
-    }
-
-    #[inline(always)]
-    unsafe fn end<const R: usize, const L: usize>(self, sums: [[__m512i; L]; R]) {
+    unsafe fn run<const R: usize, const L: usize, const BITS: u32>(self, tile: &Tile) {
         // SAFETY: the caller has the features.
         unsafe {
+            let mut sums = [[_mm512_setzero_si512(); L]; R];
+            multiply::<R, L, BITS>(tile, self.stretch, &mut sums);
             for (to, sum) in self.sums[..R * L].iter_mut().zip(sums.as_flattened()) {
                 store(to, *sum);
             }
@@ -142,142 +123,164 @@ impl End for Store<'_> {
     }
 }
 
-impl End for Add<'_, '_> {
+impl<T: Number> End for Finish<'_, '_, '_, T> {
     #[inline(always)]
-    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        // SAFETY: the caller has the features.
-        unsafe { shifted(self.products) }
-    }
-
-    #[inline(always)]
-    unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
+    unsafe fn run<const R: usize, const L: usize, const BITS: u32>(self, tile: &Tile) {
         // SAFETY: the caller has the features.
         unsafe {
-            let totals = self.totals[..R * L].as_chunks_mut::<L>().0;
-            let scales = scales::<L>(self.products);
-            for (totals, products) in totals.iter_mut().zip(products) {
-                for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
-                    let before = _mm512_castsi512_ps(load(total));
-                    store(total, _mm512_castps_si512(_mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(product), before)));
+            let last = tile.groups - 1;
+            // Where there is one group, as often, totals would only take registers from its sums.
+            let mut totals = None;
+            if last > 0 {
+                let mut some = [[_mm512_setzero_si512(); L]; R];
+                for group in 0..last {
+                    let scales = self.scales::<L>(group);
+                    let products = self.products::<R, L, BITS>(tile, group);
+                    for (totals, products) in some.iter_mut().zip(products) {
+                        for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
+                            *total = T::plus(*total, scale, product);
+                        }
+                    }
                 }
+                totals = Some(some);
             }
-        }
-    }
-}
-
-impl End for Finish<'_, '_, '_, f32> {
-    #[inline(always)]
-    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        // SAFETY: the caller has the features.
-        unsafe { shifted(self.products) }
-    }
-
-    #[inline(always)]
-    unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
-        // SAFETY: the caller has the features.
-        unsafe {
-            let (scales_a, scales, bias) =
-                (&self.ending.scales[..R], scales::<L>(self.products), bias::<_, L>(self.ending));
-            let totals = self.ending.totals.map(|totals| totals[..R * L].as_chunks::<L>().0);
-            let mut out = Places::<f32, R, L>::new(self.out);
-            for (row, products) in products.into_iter().enumerate() {
-                let scale_a = _mm512_set1_ps(scales_a[row]);
-                for (line, product) in products.into_iter().enumerate() {
-                    let before = match totals {
-                        Some(totals) => load(&totals[row][line]),
-                        None => _mm512_setzero_si512(),
-                    };
-                    let before = _mm512_castsi512_ps(before);
-                    let total = _mm512_fmadd_ps(scales[line], _mm512_cvtepi32_ps(product), before);
-                    let ended = _mm512_fmadd_ps(total, scale_a, _mm512_castsi512_ps(bias[line]));
-                    out.put(row, line, _mm512_castps_si512(ended));
-                }
-            }
-        }
-    }
-}
-
-impl End for Finish<'_, '_, '_, i32> {
-    #[inline(always)]
-    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        // SAFETY: the caller has the features.
-        unsafe { shifted(self.products) }
-    }
-
-    #[inline(always)]
-    unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
-        // SAFETY: the caller has the features.
-        unsafe {
-            let bias = bias::<_, L>(self.ending);
-            let totals = self.ending.totals.map(|totals| totals[..R * L].as_chunks::<L>().0);
-            let mut out = Places::<i32, R, L>::new(self.out);
+            let products = self.products::<R, L, BITS>(tile, last);
+            let (scales_a, scales, bias) = (&self.products.scales[..R], self.scales::<L>(last), self.bias::<L>());
+            let mut out = Places::<T, R, L>::new(self.out);
             for (row, products) in products.into_iter().enumerate() {
                 for (line, product) in products.into_iter().enumerate() {
-                    let total = match totals {
-                        Some(totals) => _mm512_add_epi32(load(&totals[row][line]), product),
-                        None => product,
-                    };
-                    out.put(row, line, _mm512_add_epi32(total, bias[line]));
+                    let before = totals.map_or(_mm512_setzero_si512(), |totals| totals[row][line]);
+                    let total = T::plus(before, scales[line], product);
+                    out.put(row, line, T::ended(total, scales_a[row], bias[line]));
                 }
             }
         }
     }
 }
 
-/// What the zero points take, taken before there are sums.
-/// # Safety
-/// The machine has AVX-512 F.
-#[inline(always)]
-unsafe fn shifted<const R: usize, const L: usize>(products: &Products<i32>) -> [[__m512i; L]; R] {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let mut starts = [[_mm512_setzero_si512(); L]; R];
-        match products.shift {
-            Shift::Rows(shifts) => {
-                for (starts, shift) in starts.iter_mut().zip(&shifts[..R]) {
-                    *starts = [_mm512_set1_epi32(shift.wrapping_neg()); L];
+impl<T: Number> Finish<'_, '_, '_, T> {
+    /// The products of a group. What zero points take is taken before there are sums.
+    ///
+    /// # Safety
+    /// The machine has AVX-512 VNNI.
+    #[inline(always)]
+    unsafe fn products<const R: usize, const L: usize, const BITS: u32>(
+        &self,
+        tile: &Tile,
+        group: usize,
+    ) -> [[__m512i; L]; R] {
+        // SAFETY: the caller has the features.
+        unsafe {
+            let (grid, row_sums) = (&self.products.grid, self.products.row_sums);
+            let row_sum = |row: usize| _mm512_set1_epi32(row_sums[row * tile.groups + group]);
+            let mut sums = [[_mm512_setzero_si512(); L]; R];
+            if let Zeros::One(zero) = grid.zeros {
+                let minus = _mm512_set1_epi32(zero.wrapping_neg());
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    *sums = [_mm512_mullo_epi32(minus, row_sum(row)); L];
                 }
-            }
-            Shift::Lanes(row_sums, offsets) => {
-                let (grid, offsets) = (&products.grid[..L], &offsets[..L]);
-                for (starts, row_sum) in starts.iter_mut().zip(&row_sums[..R]) {
-                    let row_sum = _mm512_set1_epi32(row_sum.wrapping_neg());
-                    for (line, start) in starts.iter_mut().enumerate() {
-                        let of_zero_w = _mm512_mullo_epi32(load(&grid[line].zero), row_sum);
-                        *start = _mm512_sub_epi32(of_zero_w, load(&offsets[line]));
+            } else {
+                let mut minus = [_mm512_setzero_si512(); L];
+                for (line, minus) in minus.iter_mut().enumerate() {
+                    let zeros = match grid.zeros {
+                        Zeros::One(zero) => _mm512_set1_epi32(zero),
+                        Zeros::Bytes(zeros) => widen(&zeros[group * L + line]),
+                        Zeros::Words(zeros) => load(&zeros[group * L + line]),
+                    };
+                    *minus = _mm512_sub_epi32(*minus, zeros);
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let row_sum = row_sum(row);
+                    for (sum, minus) in sums.iter_mut().zip(minus) {
+                        *sum = _mm512_mullo_epi32(minus, row_sum);
                     }
                 }
             }
+            if self.products.zero_a != 0 {
+                let zero_a = _mm512_set1_epi32(self.products.zero_a);
+                for line in 0..L {
+                    let offset = _mm512_mullo_epi32(load(&grid.code_sums[group * L + line]), zero_a);
+                    for sums in &mut sums {
+                        sums[line] = _mm512_sub_epi32(sums[line], offset);
+                    }
+                }
+            }
+            multiply::<R, L, BITS>(tile, &tile.stretch(group), &mut sums);
+            sums
         }
-        starts
+    }
+
+    /// # Safety
+    /// The machine has AVX-512 F.
+    #[inline(always)]
+    unsafe fn scales<const L: usize>(&self, group: usize) -> [__m512i; L] {
+        // SAFETY: the caller has the features.
+        unsafe {
+            let mut scales = [_mm512_setzero_si512(); L];
+            for (scale, line) in scales.iter_mut().zip(&self.products.grid.scales[group * L..][..L]) {
+                *scale = load(line);
+            }
+            scales
+        }
+    }
+
+    /// # Safety
+    /// The machine has AVX-512 F.
+    #[inline(always)]
+    unsafe fn bias<const L: usize>(&self) -> [__m512i; L] {
+        // SAFETY: the caller has the features.
+        unsafe {
+            let mut bias = [_mm512_setzero_si512(); L];
+            for (bias, some) in bias.iter_mut().zip(self.products.bias.chunks(LANES)) {
+                *bias = load_some(some);
+            }
+            bias
+        }
     }
 }
 
-/// # Safety
-/// The machine has AVX-512 F.
-#[inline(always)]
-unsafe fn scales<const L: usize>(products: &Products<i32>) -> [__m512; L] {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let mut scales = [_mm512_setzero_ps(); L];
-        for (scale, grid) in scales.iter_mut().zip(&products.grid[..L]) {
-            *scale = _mm512_castsi512_ps(load(&grid.scale));
+/// What sixteen products add up to; those of [`Output`](crate::kernels::products::Output).
+trait Number: Bytes4 {
+    /// # Safety
+    /// The machine has AVX-512 F.
+    unsafe fn plus(total: __m512i, scale_w: __m512i, product: __m512i) -> __m512i;
+
+    /// # Safety
+    /// The machine has AVX-512 F.
+    unsafe fn ended(total: __m512i, scale_a: f32, bias: __m512i) -> __m512i;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    unsafe fn plus(total: __m512i, scale_w: __m512i, product: __m512i) -> __m512i {
+        // SAFETY: the caller has the features.
+        unsafe {
+            let (total, scale_w) = (_mm512_castsi512_ps(total), _mm512_castsi512_ps(scale_w));
+            _mm512_castps_si512(_mm512_fmadd_ps(scale_w, _mm512_cvtepi32_ps(product), total))
         }
-        scales
+    }
+
+    #[inline(always)]
+    unsafe fn ended(total: __m512i, scale_a: f32, bias: __m512i) -> __m512i {
+        // SAFETY: the caller has the features.
+        unsafe {
+            let (total, bias) = (_mm512_castsi512_ps(total), _mm512_castsi512_ps(bias));
+            _mm512_castps_si512(_mm512_fmadd_ps(total, _mm512_set1_ps(scale_a), bias))
+        }
     }
 }
 
-/// # Safety
-/// The machine has AVX-512 F.
-#[inline(always)]
-unsafe fn bias<T: Bytes4, const L: usize>(ending: &Ending<T>) -> [__m512i; L] {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let mut bias = [_mm512_setzero_si512(); L];
-        for (bias, some) in bias.iter_mut().zip(ending.bias.chunks(LANES)) {
-            *bias = load_some(some);
-        }
-        bias
+impl Number for i32 {
+    #[inline(always)]
+    unsafe fn plus(total: __m512i, _: __m512i, product: __m512i) -> __m512i {
+        // SAFETY: the caller has the features.
+        unsafe { _mm512_add_epi32(total, product) }
+    }
+
+    #[inline(always)]
+    unsafe fn ended(total: __m512i, _: f32, bias: __m512i) -> __m512i {
+        // SAFETY: the caller has the features.
+        unsafe { _mm512_add_epi32(total, bias) }
     }
 }
 
@@ -319,51 +322,84 @@ impl<'a, T: Bytes4, const R: usize, const L: usize> Places<'a, T, R, L> {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn any_rows(tile: &Tile, end: impl End) {
-    match tile.lines {
-        1 => any_of_rows::<1>(tile, end),
-        2 => any_of_rows::<2>(tile, end),
-        _ => any_of_rows::<3>(tile, end),
+fn any_bits(tile: &Tile, end: impl End) {
+    match tile.bits {
+        Bits::Two => any_lines::<2>(tile, end),
+        Bits::Four => any_lines::<4>(tile, end),
+        Bits::Eight => any_lines::<8>(tile, end),
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn any_of_rows<const L: usize>(tile: &Tile, end: impl End) {
+fn any_lines<const BITS: u32>(tile: &Tile, end: impl End) {
+    match tile.lines {
+        1 => any_rows::<1, BITS>(tile, end),
+        2 => any_rows::<2, BITS>(tile, end),
+        _ => any_rows::<3, BITS>(tile, end),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn any_rows<const L: usize, const BITS: u32>(tile: &Tile, end: impl End) {
     match tile.rows {
-        1 => tile_of::<1, L>(tile, end),
-        2 => tile_of::<2, L>(tile, end),
-        3 => tile_of::<3, L>(tile, end),
-        4 => tile_of::<4, L>(tile, end),
-        5 => tile_of::<5, L>(tile, end),
-        6 => tile_of::<6, L>(tile, end),
-        7 => tile_of::<7, L>(tile, end),
-        _ => tile_of::<8, L>(tile, end),
+        1 => tile_of::<1, L, BITS>(tile, end),
+        2 => tile_of::<2, L, BITS>(tile, end),
+        3 => tile_of::<3, L, BITS>(tile, end),
+        4 => tile_of::<4, L, BITS>(tile, end),
+        5 => tile_of::<5, L, BITS>(tile, end),
+        6 => tile_of::<6, L, BITS>(tile, end),
+        7 => tile_of::<7, L, BITS>(tile, end),
+        _ => tile_of::<8, L, BITS>(tile, end),
     }
 }
 
 #[inline(never)] // one copy of each, with all registers to itself
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile_of<const R: usize, const L: usize>(tile: &Tile, end: impl End) {
-    let panel = tile.panel.as_chunks::<L>().0;
-    let rows = Rows::<R>::new(tile, panel.len());
+fn tile_of<const R: usize, const L: usize, const BITS: u32>(tile: &Tile, end: impl End) {
     // SAFETY: this function has the features.
-    let mut acc = unsafe { end.start::<R, L>() };
-    for (quad, lines) in panel.iter().enumerate() {
-        let mut weights = [_mm512_setzero_si512(); L];
-        for (weights, line) in weights.iter_mut().zip(lines) {
-            *weights = load(line);
-        }
-        for (row, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: a row of the tile, and as many quads as the rows were made with.
-            let a = _mm512_set1_epi32(unsafe { rows.word(row, quad) });
-            for (acc, weights) in acc.iter_mut().zip(weights) {
-                *acc = _mm512_dpbusd_epi32(*acc, weights, a);
+    unsafe { end.run::<R, L, BITS>(tile) }
+}
+
+/// Adds the products of a stretch to the sums.
+///
+/// # Safety
+/// The machine has AVX-512 VNNI.
+#[inline(always)]
+unsafe fn multiply<const R: usize, const L: usize, const BITS: u32>(
+    tile: &Tile,
+    stretch: &Stretch,
+    sums: &mut [[__m512i; L]; R],
+) {
+    let (rows, in_line) = (Rows::<R>::new(tile, stretch), 8 / BITS as usize);
+    for (index, lines) in stretch.panel.as_chunks::<L>().0.iter().enumerate() {
+        // SAFETY: the caller has the features; rows are those of the tile, and quads are compared with theirs.
+        unsafe {
+            let mut packed = [_mm512_setzero_si512(); L];
+            for (packed, line) in packed.iter_mut().zip(lines) {
+                *packed = load::<Line>(line);
+            }
+            for quad in index * in_line..(index + 1) * in_line {
+                if quad >= rows.length {
+                    break;
+                }
+                let mut weights = packed;
+                if BITS < 8 {
+                    for (weights, packed) in weights.iter_mut().zip(&mut packed) {
+                        *weights = _mm512_and_si512(*packed, _mm512_set1_epi8((1 << BITS) - 1));
+                        *packed = _mm512_srli_epi32::<BITS>(*packed);
+                    }
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let a = _mm512_set1_epi32(rows.word(row, quad));
+                    for (sum, weights) in sums.iter_mut().zip(weights) {
+                        *sum = _mm512_dpbusd_epi32(*sum, weights, a);
+                    }
+                }
             }
         }
     }
-    // SAFETY: this function has the features.
-    unsafe { end.end(acc) }
 }
 
 #[inline]
@@ -436,6 +472,14 @@ fn add_multiple(a: f32, x: &FloatLine, sum: &mut FloatLine) {
 fn load<T: Bytes64>(from: &T) -> __m512i {
     // SAFETY: `T` is 64 bytes.
     unsafe { _mm512_loadu_si512(std::ptr::from_ref(from).cast()) }
+}
+
+/// Sixteen bytes as numbers of 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen(bytes: &Lanes<u8>) -> __m512i {
+    // SAFETY: sixteen bytes.
+    _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
 
 #[inline]
