@@ -2,11 +2,11 @@
 
 use std::{arch::x86_64::*, hint::black_box};
 
-use super::{Bytes64, Rows};
+use super::{Bytes4, Bytes64, Rows};
 use crate::kernels::{
     grid::Zeros,
     kernel::{Bits, FloatLine, Kernel, LANES, Lanes, Line, Quad, Stretch, Tile},
-    products::{Out, Products},
+    products::{Out, Output, Products},
     quantize::Round,
 };
 
@@ -105,7 +105,7 @@ struct Store<'a> {
 
 /// Those of all groups are made outputs.
 struct Finish<'a, 'p, 'o, T> {
-    products: &'a Products<'p, i32, T>,
+    products: &'a mut Products<'p, i32, T>,
     out: &'a mut Out<'o, T>,
 }
 
@@ -129,29 +129,27 @@ impl<T: Number> End for Finish<'_, '_, '_, T> {
         // SAFETY: the caller has the features.
         unsafe {
             let last = tile.groups - 1;
-            // Where there is one group, as often, totals would only take registers from its sums.
-            let mut totals = None;
-            if last > 0 {
-                let mut some = [[_mm512_setzero_si512(); L]; R];
-                for group in 0..last {
-                    let scales = self.scales::<L>(group);
-                    let products = self.products::<R, L, BITS>(tile, group);
-                    for (totals, products) in some.iter_mut().zip(products) {
-                        for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
-                            *total = T::plus(*total, scale, product);
-                        }
+            // In memory, so that the sums have the registers.
+            self.products.totals[..R * L].fill([T::default(); LANES]);
+            for group in 0..last {
+                let products = self.products::<R, L, BITS>(tile, group);
+                let scales = self.scales::<L>(group);
+                let totals = self.products.totals[..R * L].as_chunks_mut::<L>().0;
+                for (totals, products) in totals.iter_mut().zip(products) {
+                    for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
+                        let sum = T::add(load(total), scale, product);
+                        store(total, sum);
                     }
                 }
-                totals = Some(some);
             }
             let products = self.products::<R, L, BITS>(tile, last);
             let (scales_a, scales, bias) = (&self.products.scales[..R], self.scales::<L>(last), self.bias::<L>());
+            let totals = self.products.totals[..R * L].as_chunks::<L>().0;
             let mut out = Places::<T, R, L>::new(self.out);
             for (row, products) in products.into_iter().enumerate() {
                 for (line, product) in products.into_iter().enumerate() {
-                    let before = totals.map_or(_mm512_setzero_si512(), |totals| totals[row][line]);
-                    let total = T::plus(before, scales[line], product);
-                    out.put(row, line, T::ended(total, scales_a[row], bias[line]));
+                    let total = T::add(load(&totals[row][line]), scales[line], product);
+                    out.put(row, line, T::end(total, scales_a[row], bias[line]));
                 }
             }
         }
@@ -239,20 +237,20 @@ impl<T: Number> Finish<'_, '_, '_, T> {
     }
 }
 
-/// What sixteen products add up to; those of [`Output`](crate::kernels::products::Output).
-trait Number: Bytes4 {
+/// What sixteen products add up to.
+trait Number: Bytes4 + Output {
     /// # Safety
     /// The machine has AVX-512 F.
-    unsafe fn plus(total: __m512i, scale_w: __m512i, product: __m512i) -> __m512i;
+    unsafe fn add(total: __m512i, scale_w: __m512i, product: __m512i) -> __m512i;
 
     /// # Safety
     /// The machine has AVX-512 F.
-    unsafe fn ended(total: __m512i, scale_a: f32, bias: __m512i) -> __m512i;
+    unsafe fn end(total: __m512i, scale_a: f32, bias: __m512i) -> __m512i;
 }
 
 impl Number for f32 {
     #[inline(always)]
-    unsafe fn plus(total: __m512i, scale_w: __m512i, product: __m512i) -> __m512i {
+    unsafe fn add(total: __m512i, scale_w: __m512i, product: __m512i) -> __m512i {
         // SAFETY: the caller has the features.
         unsafe {
             let (total, scale_w) = (_mm512_castsi512_ps(total), _mm512_castsi512_ps(scale_w));
@@ -261,7 +259,7 @@ impl Number for f32 {
     }
 
     #[inline(always)]
-    unsafe fn ended(total: __m512i, scale_a: f32, bias: __m512i) -> __m512i {
+    unsafe fn end(total: __m512i, scale_a: f32, bias: __m512i) -> __m512i {
         // SAFETY: the caller has the features.
         unsafe {
             let (total, bias) = (_mm512_castsi512_ps(total), _mm512_castsi512_ps(bias));
@@ -272,13 +270,13 @@ impl Number for f32 {
 
 impl Number for i32 {
     #[inline(always)]
-    unsafe fn plus(total: __m512i, _: __m512i, product: __m512i) -> __m512i {
+    unsafe fn add(total: __m512i, _: __m512i, product: __m512i) -> __m512i {
         // SAFETY: the caller has the features.
         unsafe { _mm512_add_epi32(total, product) }
     }
 
     #[inline(always)]
-    unsafe fn ended(total: __m512i, _: f32, bias: __m512i) -> __m512i {
+    unsafe fn end(total: __m512i, _: f32, bias: __m512i) -> __m512i {
         // SAFETY: the caller has the features.
         unsafe { _mm512_add_epi32(total, bias) }
     }
@@ -505,14 +503,6 @@ fn load_some<T: Bytes4>(from: &[T]) -> __m512i {
     // SAFETY: no more than there are.
     unsafe { _mm512_maskz_loadu_epi32(first_of(from.len()), from.as_ptr().cast()) }
 }
-
-/// # Safety
-/// A type of 4 bytes for which any bytes are a value.
-unsafe trait Bytes4 {}
-// SAFETY: 4 bytes.
-unsafe impl Bytes4 for f32 {}
-// SAFETY: 4 bytes.
-unsafe impl Bytes4 for i32 {}
 
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn spin(rounds: usize) -> usize {

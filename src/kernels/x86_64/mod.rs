@@ -46,16 +46,22 @@ impl<'a, const R: usize> Rows<'a, R> {
 }
 
 /// # Safety
+/// A type of 4 bytes, none of them padding, for which any bytes are a value.
+unsafe trait Bytes4 {}
+// SAFETY: 4 bytes.
+unsafe impl Bytes4 for f32 {}
+// SAFETY: 4 bytes.
+unsafe impl Bytes4 for i32 {}
+
+/// # Safety
 /// A type of 64 bytes, none of them padding, for which any bytes are a value.
 unsafe trait Bytes64 {}
 // SAFETY: sixteen times four bytes.
 unsafe impl Bytes64 for Line {}
 // SAFETY: 64 bytes.
 unsafe impl Bytes64 for [i8; 64] {}
-// SAFETY: sixteen integers.
-unsafe impl Bytes64 for Lanes<i32> {}
-// SAFETY: sixteen floats.
-unsafe impl Bytes64 for Lanes<f32> {}
+// SAFETY: sixteen times four bytes.
+unsafe impl<T: Bytes4> Bytes64 for Lanes<T> {}
 // SAFETY: sixteen floats.
 unsafe impl Bytes64 for FloatLine {}
 
