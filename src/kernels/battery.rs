@@ -228,7 +228,7 @@ fn every_isa_quantizes_like_the_oracle() {
                     let expected = codes[inputs.clone()].iter().copied().chain(vec![0; padding]);
                     assert!(found.eq(expected), "{isa}, {x:?}, {grid:?}");
                     let zero = grid.map_or(0, |grid| i32::from(grid.zero));
-                    let sum = codes[inputs].iter().map(|code| code - zero).sum::<i32>();
+                    let sum = codes[inputs].iter().map(|code| zero - code).sum::<i32>();
                     assert_eq!(activations.sums(row..row + 1)[group], sum, "{isa}");
                 }
             }

@@ -3,13 +3,13 @@
 //! Weights `w` are unsigned codes with a zero point for each output and group, activations `a` signed codes with one
 //! zero point. A group's product is
 //!
-//! `sum (w - zero_w) (a - zero_a) = sum w a - zero_w * sum (a - zero_a) - zero_a * sum w`
+//! `sum (w - zero_w) (a - zero_a) = sum w a + zero_w * sum (zero_a - a) - zero_a * sum w`
 //!
 //! in 32 bits if the product surely fits (what wraps on the way wraps back), else in 64.
 
 use std::{cell::Cell, thread::LocalKey};
 
-use num_traits::{AsPrimitive, WrappingMul, WrappingSub};
+use num_traits::{AsPrimitive, WrappingAdd, WrappingMul, WrappingSub};
 
 use super::{
     grid::PanelGrid,
@@ -22,7 +22,7 @@ pub(super) struct Products<'a, P, T> {
     pub(super) sums: &'a mut [Lanes<P>],
     pub(super) totals: &'a mut [Lanes<T>],
     pub(super) grid: PanelGrid<'a>,
-    /// `[row][group]`: `sum (a - zero_a)`
+    /// `[row][group]`: `sum (zero_a - a)`
     pub(super) row_sums: &'a [i32],
     pub(super) zero_a: i32,
     /// `[row]`: the scales of activations
@@ -48,7 +48,7 @@ impl<P: Integer, T: Output> Products<'_, P, T> {
         let zeros = self.grid.zeros(group * tile.lines + line);
         let mut product = self.sums[row * tile.lines + line];
         for (product, zero) in product.iter_mut().zip(zeros) {
-            *product = product.wrapping_sub(&P::from(zero).wrapping_mul(&row_sum));
+            *product = product.wrapping_add(&P::from(zero).wrapping_mul(&row_sum));
         }
         if self.zero_a != 0 {
             let zero_a = P::from(self.zero_a);
@@ -93,7 +93,9 @@ impl<P: Integer, T: Output> Products<'_, P, T> {
 }
 
 /// An integer for products.
-pub(super) trait Integer: From<i32> + WrappingMul + WrappingSub + AsPrimitive<f32> + AsPrimitive<i32> {
+pub(super) trait Integer:
+    From<i32> + WrappingAdd + WrappingMul + WrappingSub + AsPrimitive<f32> + AsPrimitive<i32>
+{
     /// [`Kernel::finish`], or [`Kernel::finish_i32`].
     fn finish<K: Kernel, T: Output>(kernel: K, tile: &Tile, products: &mut Products<Self, T>, out: &mut Out<T>);
 }

@@ -154,7 +154,7 @@ impl Activations {
         &self.buffers.codes[rows.start * self.stride..rows.end * self.stride]
     }
 
-    /// `sum (code - zero)` of each group, row after row.
+    /// `sum (zero - code)` of each group, row after row.
     #[inline(always)]
     pub(super) fn sums(&self, rows: Range<usize>) -> &[i32] {
         &self.buffers.sums[rows.start * self.depth.groups()..rows.end * self.depth.groups()]
@@ -249,7 +249,7 @@ impl Piece<'_> {
                 for (group, sum) in sums.iter_mut().enumerate() {
                     let (inputs, quads) = self.depth.group(group);
                     let zeros = inputs.len() as i32 * zero;
-                    *sum = kernel.round(&round, &x[inputs], &mut codes[quads]) - zeros;
+                    *sum = zeros - kernel.round(&round, &x[inputs], &mut codes[quads]);
                 }
             }
         }

@@ -169,28 +169,27 @@ impl<T: Number> Finish<'_, '_, '_, T> {
     ) -> [[__m512i; L]; R] {
         // SAFETY: the caller has the features.
         unsafe {
-            let (grid, row_sums) = (&self.products.grid, self.products.row_sums);
-            let row_sum = |row: usize| _mm512_set1_epi32(row_sums[row * tile.groups + group]);
+            let grid = &self.products.grid;
+            let row_sum = |row: usize| _mm512_set1_epi32(self.products.row_sums[row * tile.groups + group]);
             let mut sums = [[_mm512_setzero_si512(); L]; R];
             if let Zeros::One(zero) = grid.zeros {
-                let minus = _mm512_set1_epi32(zero.wrapping_neg());
+                let zero = _mm512_set1_epi32(zero);
                 for (row, sums) in sums.iter_mut().enumerate() {
-                    *sums = [_mm512_mullo_epi32(minus, row_sum(row)); L];
+                    *sums = [_mm512_mullo_epi32(zero, row_sum(row)); L];
                 }
             } else {
-                let mut minus = [_mm512_setzero_si512(); L];
-                for (line, minus) in minus.iter_mut().enumerate() {
-                    let zeros = match grid.zeros {
+                let mut zeros = [_mm512_setzero_si512(); L];
+                for (line, to) in zeros.iter_mut().enumerate() {
+                    *to = match grid.zeros {
                         Zeros::One(zero) => _mm512_set1_epi32(zero),
-                        Zeros::Bytes(zeros) => widen(&zeros[group * L + line]),
-                        Zeros::Words(zeros) => load(&zeros[group * L + line]),
+                        Zeros::Bytes(bytes) => widen(&bytes.as_chunks::<L>().0[group][line]),
+                        Zeros::Words(words) => load(&words.as_chunks::<L>().0[group][line]),
                     };
-                    *minus = _mm512_sub_epi32(*minus, zeros);
                 }
                 for (row, sums) in sums.iter_mut().enumerate() {
                     let row_sum = row_sum(row);
-                    for (sum, minus) in sums.iter_mut().zip(minus) {
-                        *sum = _mm512_mullo_epi32(minus, row_sum);
+                    for (sum, zeros) in sums.iter_mut().zip(zeros) {
+                        *sum = _mm512_mullo_epi32(zeros, row_sum);
                     }
                 }
             }
@@ -372,22 +371,12 @@ unsafe fn multiply<const R: usize, const L: usize, const BITS: u32>(
 ) {
     let (rows, in_line) = (Rows::<R>::new(tile, stretch), 8 / BITS as usize);
     for (index, lines) in stretch.panel.as_chunks::<L>().0.iter().enumerate() {
-        // SAFETY: the caller has the features; rows are those of the tile, and quads are compared with theirs.
-        unsafe {
-            let mut packed = [_mm512_setzero_si512(); L];
-            for (packed, line) in packed.iter_mut().zip(lines) {
-                *packed = load::<Line>(line);
-            }
-            for quad in index * in_line..(index + 1) * in_line {
-                if quad >= rows.length {
-                    break;
-                }
-                let mut weights = packed;
-                if BITS < 8 {
-                    for (weights, packed) in weights.iter_mut().zip(&mut packed) {
-                        *weights = _mm512_and_si512(*packed, _mm512_set1_epi8((1 << BITS) - 1));
-                        *packed = _mm512_srli_epi32::<BITS>(*packed);
-                    }
+        for (part, quad) in (index * in_line..rows.length).take(in_line).enumerate() {
+            // SAFETY: the caller has the features; rows are those of the tile, and quads are compared with theirs.
+            unsafe {
+                let mut weights = [_mm512_setzero_si512(); L];
+                for (weights, line) in weights.iter_mut().zip(lines) {
+                    *weights = codes::<BITS>(line, part);
                 }
                 for (row, sums) in sums.iter_mut().enumerate() {
                     let a = _mm512_set1_epi32(rows.word(row, quad));
@@ -397,6 +386,24 @@ unsafe fn multiply<const R: usize, const L: usize, const BITS: u32>(
                 }
             }
         }
+    }
+}
+
+/// The codes of one of the quads in a line.
+///
+/// # Safety
+/// The machine has AVX-512 F.
+#[inline(always)]
+unsafe fn codes<const BITS: u32>(line: &Line, part: usize) -> __m512i {
+    // SAFETY: the caller has the features; a line is as large and as aligned as a register.
+    unsafe {
+        if BITS == 8 {
+            return load(line);
+        }
+        // Read once for each part: the sums leave no register in which it could be kept.
+        let packed = std::ptr::from_ref(line).cast::<__m512i>().read_volatile();
+        let above = _mm512_srl_epi32(packed, _mm_cvtsi32_si128((part * BITS as usize) as i32));
+        _mm512_and_si512(above, _mm512_set1_epi8((1 << BITS) - 1))
     }
 }
 

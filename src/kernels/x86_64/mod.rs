@@ -135,8 +135,8 @@ fn add(tile: &Tile, products: &mut Products<i32, f32>, group: usize, half: usize
     let rows = products.sums.iter().zip(&mut *products.totals).take(tile.rows).enumerate();
     for (row, (sums, total)) in rows {
         let row_sum = _mm256_set1_epi32(products.row_sums[row * tile.groups + group]);
-        let shift = _mm256_add_epi32(_mm256_mullo_epi32(zeros, row_sum), offset);
-        let product = _mm256_cvtepi32_ps(_mm256_sub_epi32(load(sums, half), shift));
+        let shift = _mm256_sub_epi32(_mm256_mullo_epi32(zeros, row_sum), offset);
+        let product = _mm256_cvtepi32_ps(_mm256_add_epi32(load(sums, half), shift));
         let before = _mm256_castsi256_ps(load(total, half));
         store(total, half, _mm256_castps_si256(_mm256_fmadd_ps(scale, product, before)));
     }
