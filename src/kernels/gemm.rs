@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::{
     isa::Job,
-    kernel::{EXACT_QUADS, Kernel, LANES, MAX_LINES, Tile},
+    kernel::{Aligned, EXACT_QUADS, Kernel, LANES, MAX_LINES, Tile},
     panels::PackedInt8,
     parallel,
     products::{Integer, Out, Output, Products},
@@ -171,8 +171,8 @@ impl<'a, T: Output> Piece<'a, T> {
     fn run<K: Kernel, P: Integer>(self, kernel: K, weights: &PackedInt8, activations: &Activations, bias: &[T]) {
         let Piece { rows, panels, out, stride } = self;
         let depth = weights.depth();
-        let mut sums = [[P::from(0); LANES]; MAX_LINES];
-        let mut totals = [[T::default(); LANES]; MAX_LINES];
+        let Aligned(sums) = &mut Aligned([[P::from(0); LANES]; MAX_LINES]);
+        let Aligned(totals) = &mut Aligned([[T::default(); LANES]; MAX_LINES]);
 
         // LOOP 5 and 4 were the threads': rows here are cut again, into blocks that stay in the cache.
         let block = (ROW_BLOCK / (4 * depth.quads().max(1))).next_multiple_of(K::ROWS);

@@ -2,13 +2,13 @@
 
 use super::{
     depth::Depth,
-    kernel::{LANES, Lanes},
+    kernel::{FloatLine, LANES, Lanes},
 };
 
 /// Scales and zero points of `n` outputs, `[panel][group][line]`; of outputs beyond `n`, scales are 0.
 #[derive(Clone, Debug)]
 pub(super) struct Grid {
-    pub(super) scales: Vec<Lanes<f32>>,
+    pub(super) scales: Vec<FloatLine>,
     pub(super) zeros: Zeros<Vec<Lanes<u8>>, Vec<Lanes<i32>>>,
     /// Of each group's codes; empty where activations have no zero point.
     pub(super) code_sums: Vec<Lanes<i32>>,
@@ -17,7 +17,7 @@ pub(super) struct Grid {
 /// The grid of one panel, `[group][line]`.
 #[derive(Clone, Copy)]
 pub(super) struct PanelGrid<'a> {
-    pub(super) scales: &'a [Lanes<f32>],
+    pub(super) scales: &'a [FloatLine],
     pub(super) zeros: Zeros<&'a [Lanes<u8>], &'a [Lanes<i32>]>,
     pub(super) code_sums: &'a [Lanes<i32>],
 }
@@ -51,7 +51,7 @@ impl Grid {
             let lines = width.min(n.div_ceil(LANES) - panel * width);
             (panel * depth.groups() * width + group * lines + line, output % LANES)
         };
-        let mut scales = vec![[0.0; LANES]; count];
+        let mut scales = vec![FloatLine::default(); count];
         let mut zeros = match ends {
             (least, most) if least == most => Zeros::One(least),
             (0.., ..=255) => Zeros::Bytes(vec![[0; LANES]; count]),
@@ -59,7 +59,7 @@ impl Grid {
         };
         for pair in pairs() {
             let ((scale, zero), (line, lane)) = (at(pair.0, pair.1), place(pair));
-            scales[line][lane] = scale;
+            scales[line].0[lane] = scale;
             match &mut zeros {
                 Zeros::One(_) => (),
                 Zeros::Bytes(bytes) => bytes[line][lane] = zero as u8,

@@ -24,6 +24,10 @@ pub(super) struct FloatLine(pub(super) [f32; LANES]);
 /// One number for each of sixteen outputs.
 pub(super) type Lanes<T> = [T; LANES];
 
+/// What begins with a cache line.
+#[repr(align(64))]
+pub(super) struct Aligned<T>(pub(super) T);
+
 /// The most lines of sums (`ROWS * LINES`) that a tile may have.
 pub(super) const MAX_LINES: usize = 24;
 

@@ -13,7 +13,7 @@ use num_traits::{AsPrimitive, WrappingAdd, WrappingMul, WrappingSub};
 
 use super::{
     grid::PanelGrid,
-    kernel::{EXACT_QUADS, Kernel, LANES, Lanes, MAX_LINES, Stretch, Tile},
+    kernel::{EXACT_QUADS, FloatLine, Kernel, LANES, Lanes, MAX_LINES, Stretch, Tile},
 };
 
 /// What makes outputs of a tile's sums.
@@ -68,7 +68,7 @@ impl<P: Integer, T: Output> Products<'_, P, T> {
             for row in 0..tile.rows {
                 for line in 0..tile.lines {
                     let product = self.product(tile, row, group, line);
-                    let scales = &self.grid.scales[group * tile.lines + line];
+                    let FloatLine(scales) = &self.grid.scales[group * tile.lines + line];
                     let total = &mut self.totals[row * tile.lines + line];
                     for lane in 0..LANES {
                         total[lane] = total[lane].plus(scales[lane], product[lane]);

@@ -94,7 +94,7 @@ fn any_rows<const BITS: u32>(tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i
 /// Half a line at a time: what a whole one takes would not fit the registers.
 #[target_feature(enable = "avx2,fma")]
 fn tile_of<const R: usize, const BITS: u32>(tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
-    let rows = Rows::<R>::new(tile, stretch);
+    let rows = Rows::<_, R>::of(tile, stretch);
     for half in 0..2 {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
         let mut quads = 0..rows.length;

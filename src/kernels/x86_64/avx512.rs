@@ -129,10 +129,11 @@ impl<T: Number> End for Finish<'_, '_, '_, T> {
         // SAFETY: the caller has the features.
         unsafe {
             let last = tile.groups - 1;
+            let row_sums = Rows::new(self.products.row_sums, tile.groups, tile.groups);
             // In memory, so that the sums have the registers.
             self.products.totals[..R * L].fill([T::default(); LANES]);
             for group in 0..last {
-                let products = self.products::<R, L, BITS>(tile, group);
+                let products = self.products::<R, L, BITS>(tile, group, row_sums);
                 let scales = self.scales::<L>(group);
                 let totals = self.products.totals[..R * L].as_chunks_mut::<L>().0;
                 for (totals, products) in totals.iter_mut().zip(products) {
@@ -142,7 +143,7 @@ impl<T: Number> End for Finish<'_, '_, '_, T> {
                     }
                 }
             }
-            let products = self.products::<R, L, BITS>(tile, last);
+            let products = self.products::<R, L, BITS>(tile, last, row_sums);
             let (scales_a, scales, bias) = (&self.products.scales[..R], self.scales::<L>(last), self.bias::<L>());
             let totals = self.products.totals[..R * L].as_chunks::<L>().0;
             let mut out = Places::<T, R, L>::new(self.out);
@@ -160,17 +161,18 @@ impl<T: Number> Finish<'_, '_, '_, T> {
     /// The products of a group. What zero points take is taken before there are sums.
     ///
     /// # Safety
-    /// The machine has AVX-512 VNNI.
+    /// The machine has AVX-512 VNNI; `row_sums` have the group.
     #[inline(always)]
     unsafe fn products<const R: usize, const L: usize, const BITS: u32>(
         &self,
         tile: &Tile,
         group: usize,
+        row_sums: Rows<i32, R>,
     ) -> [[__m512i; L]; R] {
         // SAFETY: the caller has the features.
         unsafe {
             let grid = &self.products.grid;
-            let row_sum = |row: usize| _mm512_set1_epi32(self.products.row_sums[row * tile.groups + group]);
+            let row_sum = |row: usize| _mm512_set1_epi32(row_sums.at(row, group));
             let mut sums = [[_mm512_setzero_si512(); L]; R];
             if let Zeros::One(zero) = grid.zeros {
                 let zero = _mm512_set1_epi32(zero);
@@ -196,7 +198,7 @@ impl<T: Number> Finish<'_, '_, '_, T> {
             if self.products.zero_a != 0 {
                 let zero_a = _mm512_set1_epi32(self.products.zero_a);
                 for line in 0..L {
-                    let offset = _mm512_mullo_epi32(load(&grid.code_sums[group * L + line]), zero_a);
+                    let offset = _mm512_mullo_epi32(load(&grid.code_sums.as_chunks::<L>().0[group][line]), zero_a);
                     for sums in &mut sums {
                         sums[line] = _mm512_sub_epi32(sums[line], offset);
                     }
@@ -214,7 +216,7 @@ impl<T: Number> Finish<'_, '_, '_, T> {
         // SAFETY: the caller has the features.
         unsafe {
             let mut scales = [_mm512_setzero_si512(); L];
-            for (scale, line) in scales.iter_mut().zip(&self.products.grid.scales[group * L..][..L]) {
+            for (scale, line) in scales.iter_mut().zip(&self.products.grid.scales.as_chunks::<L>().0[group]) {
                 *scale = load(line);
             }
             scales
@@ -369,7 +371,7 @@ unsafe fn multiply<const R: usize, const L: usize, const BITS: u32>(
     stretch: &Stretch,
     sums: &mut [[__m512i; L]; R],
 ) {
-    let (rows, in_line) = (Rows::<R>::new(tile, stretch), 8 / BITS as usize);
+    let (rows, in_line) = (Rows::<_, R>::of(tile, stretch), 8 / BITS as usize);
     for (index, lines) in stretch.panel.as_chunks::<L>().0.iter().enumerate() {
         for (part, quad) in (index * in_line..rows.length).take(in_line).enumerate() {
             // SAFETY: the caller has the features; rows are those of the tile, and quads are compared with theirs.

@@ -15,33 +15,50 @@ use super::{
     quantize::Round,
 };
 
-/// The quads of a stretch in `R` rows, checked once: a check in the loop over them would take registers from the sums.
+/// Part of `R` rows, checked once: a check in the loop over them would take registers from the sums.
 #[derive(Clone, Copy)]
-struct Rows<'a, const R: usize> {
-    quads: &'a [Quad],
+struct Rows<'a, T, const R: usize> {
+    items: &'a [T],
     stride: usize,
     length: usize,
 }
 
-impl<'a, const R: usize> Rows<'a, R> {
+impl<'a, T: Copy, const R: usize> Rows<'a, T, R> {
+    /// The first `length` of each `stride`.
+    ///
     /// # Panics
-    /// If the tile has less.
+    /// If there are less.
     #[inline(always)]
-    fn new(tile: &Tile<'a>, stretch: &Stretch) -> Self {
-        let (quads, stride, length) = (&tile.quads[stretch.first..], tile.stride, stretch.quads);
-        assert!(length <= stride && (R - 1) * stride + length <= quads.len());
-        Rows { quads, stride, length }
+    fn new(items: &'a [T], stride: usize, length: usize) -> Self {
+        assert!(length <= stride && (R - 1) * stride + length <= items.len());
+        Rows { items, stride, length }
+    }
+
+    /// # Safety
+    /// `row < R`, and `index < length`.
+    #[inline(always)]
+    unsafe fn at(&self, row: usize, index: usize) -> T {
+        debug_assert!(row < R && index < self.length);
+        // SAFETY: at most `(R - 1) * stride + length - 1`, which `new` has checked.
+        unsafe { *self.items.get_unchecked(row * self.stride + index) }
+    }
+}
+
+impl<'a, const R: usize> Rows<'a, Quad, R> {
+    /// The quads of a stretch.
+    #[inline(always)]
+    fn of(tile: &Tile<'a>, stretch: &Stretch) -> Self {
+        Rows::new(&tile.quads[stretch.first..], tile.stride, stretch.quads)
     }
 
     /// A quad as the 32-bit number that a broadcast takes.
     ///
     /// # Safety
-    /// `row < R`, and `quad < length`.
+    /// As of [`at`](Rows::at).
     #[inline(always)]
     unsafe fn word(&self, row: usize, quad: usize) -> i32 {
-        debug_assert!(row < R && quad < self.length);
-        // SAFETY: at most `(R - 1) * stride + length - 1`, which `new` has checked.
-        i32::from_le_bytes(unsafe { self.quads.get_unchecked(row * self.stride + quad) }.map(|code| code as u8))
+        // SAFETY: the caller's.
+        i32::from_le_bytes(unsafe { self.at(row, quad) }.map(|code| code as u8))
     }
 }
 
