@@ -174,6 +174,8 @@ impl<'a, T: Output> Piece<'a, T> {
         let Aligned(sums) = &mut Aligned([[P::from(0); LANES]; MAX_LINES]);
         let Aligned(totals) = &mut Aligned([[T::default(); LANES]; MAX_LINES]);
 
+        let rows_of_tile = if depth.groups() > 1 { K::GROUPED_ROWS } else { K::ROWS };
+
         // LOOP 5 and 4 were the threads': rows here are cut again, into blocks that stay in the cache.
         let block = (ROW_BLOCK / (4 * depth.quads().max(1))).next_multiple_of(K::ROWS);
         for block in rows.clone().step_by(block).map(|start| start..rows.end.min(start + block)) {
@@ -185,13 +187,13 @@ impl<'a, T: Output> Piece<'a, T> {
                 let columns = (width * LANES).min(weights.n() - first_output);
                 let bias = bias.get(first_output..first_output + columns).unwrap_or_default();
                 // LOOP 2 over tiles of rows; the kernel goes down the depth of each, LOOP 1.
-                for first in block.clone().step_by(K::ROWS) {
-                    let rows_of_tile = first..block.end.min(first + K::ROWS);
-                    let lines = rows_of_tile.len() * width;
+                for first in block.clone().step_by(rows_of_tile) {
+                    let tile_rows = first..block.end.min(first + rows_of_tile);
+                    let lines = tile_rows.len() * width;
                     let tile = Tile {
-                        quads: activations.quads(rows_of_tile.clone()),
+                        quads: activations.quads(tile_rows.clone()),
                         stride: depth.quads(),
-                        rows: rows_of_tile.len(),
+                        rows: tile_rows.len(),
                         groups: depth.groups(),
                         group: depth.group_size().div_ceil(4),
                         panel: weights.lines(panel),
@@ -202,9 +204,9 @@ impl<'a, T: Output> Piece<'a, T> {
                         sums: &mut sums[..lines],
                         totals: &mut totals[..lines],
                         grid: weights.grid(panel),
-                        row_sums: activations.sums(rows_of_tile.clone()),
+                        row_sums: activations.sums(tile_rows.clone()),
                         zero_a: activations.zero(),
-                        scales: activations.scales(rows_of_tile),
+                        scales: activations.scales(tile_rows),
                         bias,
                     };
                     let out = &mut out[(first - rows.start) * stride + column..];

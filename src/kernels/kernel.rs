@@ -87,23 +87,27 @@ pub(super) struct Tile<'a> {
 
 /// A part of the depth within a group: at most [`EXACT_QUADS`] quads for [`Kernel::tile`].
 #[derive(Clone, Copy)]
-pub(super) struct Stretch<'a> {
+pub(super) struct Stretch {
     /// The first quad of a row.
     pub(super) first: usize,
     pub(super) quads: usize,
-    /// The lines of these quads.
-    pub(super) panel: &'a [Line],
+    /// Where in the panel its lines are, counted in widths of it.
+    pub(super) place: usize,
 }
 
-impl<'a> Tile<'a> {
+impl Tile<'_> {
     /// The whole of a group.
     #[inline(always)]
-    pub(super) fn stretch(&self, group: usize) -> Stretch<'a> {
-        let lines = self.group.div_ceil(self.bits.quads()) * self.lines;
+    pub(super) fn stretch(&self, group: usize) -> Stretch {
         let first = group * self.group;
         let quads = self.group.min(self.stride - first);
-        let panel = &self.panel[group * lines..self.panel.len().min((group + 1) * lines)];
-        Stretch { first, quads, panel }
+        Stretch { first, quads, place: group * self.group.div_ceil(self.bits.quads()) }
+    }
+
+    /// The lines of a stretch, for panels of one line.
+    #[inline(always)]
+    pub(super) fn lines_of(&self, stretch: &Stretch) -> &[Line] {
+        &self.panel[stretch.place..][..stretch.quads.div_ceil(self.bits.quads())]
     }
 }
 
@@ -116,6 +120,8 @@ pub(super) const EXACT_QUADS: usize = 1 << 14;
 pub(super) trait Kernel: Copy + Send + Sync {
     /// Rows of activations in a tile ("mr").
     const ROWS: usize;
+    /// Rows where the depth has several groups, so that totals find registers beside the sums.
+    const GROUPED_ROWS: usize;
     /// The most lines of weights in a tile and in a panel ("nr" is sixteen times that).
     const LINES: usize;
 

@@ -120,10 +120,10 @@ fn sum_in_parts<K: Kernel>(kernel: K, tile: &Tile, stretch: &Stretch, sums: &mut
     sums.fill([0; LANES]);
     let mut partial = [[0; LANES]; MAX_LINES];
     let partial = &mut partial[..sums.len()];
-    for (part, panel) in stretch.panel.chunks(EXACT_QUADS / tile.bits.quads() * tile.lines).enumerate() {
-        let done = part * EXACT_QUADS;
+    for done in (0..stretch.quads).step_by(EXACT_QUADS) {
+        let (first, place) = (stretch.first + done, stretch.place + done / tile.bits.quads());
         let quads = EXACT_QUADS.min(stretch.quads - done);
-        kernel.tile(tile, &Stretch { first: stretch.first + done, quads, panel }, partial);
+        kernel.tile(tile, &Stretch { first, quads, place }, partial);
         for (sum, partial) in sums.as_flattened_mut().iter_mut().zip(partial.as_flattened()) {
             *sum += i64::from(*partial);
         }

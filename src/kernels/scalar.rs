@@ -14,6 +14,7 @@ pub(super) struct Scalar;
 
 impl Kernel for Scalar {
     const ROWS: usize = 4;
+    const GROUPED_ROWS: usize = 4;
     const LINES: usize = 1;
     const SUMS: usize = 2;
     const FUSED: bool = false;
@@ -64,7 +65,7 @@ fn sum<const BITS: u32>(tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>])
     let (in_line, mask) = (8 / BITS as usize, u8::MAX >> (8 - BITS));
     for (row, sums) in tile.quads.chunks(tile.stride).zip(sums) {
         *sums = [0; LANES];
-        for (quads, line) in row[stretch.first..][..stretch.quads].chunks(in_line).zip(stretch.panel) {
+        for (quads, line) in row[stretch.first..][..stretch.quads].chunks(in_line).zip(tile.lines_of(stretch)) {
             for (part, a) in quads.iter().enumerate() {
                 for (sum, w) in sums.iter_mut().zip(line.0) {
                     let code = |i: usize| i32::from(w[i] >> (part as u32 * BITS) & mask);

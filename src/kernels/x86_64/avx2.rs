@@ -23,6 +23,7 @@ impl Avx2 {
 impl Kernel for Avx2 {
     /// 12 accumulators (two partial sums an output), 2 weights, a broadcast and a product fill the 16 registers.
     const ROWS: usize = 6;
+    const GROUPED_ROWS: usize = 6;
     const LINES: usize = 1;
     const SUMS: usize = 4;
     const FUSED: bool = true;
@@ -98,7 +99,7 @@ fn tile_of<const R: usize, const BITS: u32>(tile: &Tile, stretch: &Stretch, sums
     for half in 0..2 {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
         let mut quads = 0..rows.length;
-        for line in stretch.panel {
+        for line in tile.lines_of(stretch) {
             let mut packed = load(line, half);
             for quad in quads.by_ref().take(8 / BITS as usize) {
                 let weights = widen(lowest::<BITS>(packed));

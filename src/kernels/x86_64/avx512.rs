@@ -28,6 +28,8 @@ impl Avx512Vnni {
 impl Kernel for Avx512Vnni {
     /// 24 accumulators, 3 weights and a broadcast fill 28 of the 32 registers.
     const ROWS: usize = 8;
+    /// 12 accumulators, 12 totals, 3 weights, a mask and a broadcast fill 29.
+    const GROUPED_ROWS: usize = 4;
     const LINES: usize = 3;
     const SUMS: usize = 16;
     const FUSED: bool = true;
@@ -99,7 +101,7 @@ trait End {
 
 /// Those of a stretch are stored as they are.
 struct Store<'a> {
-    stretch: &'a Stretch<'a>,
+    stretch: &'a Stretch,
     sums: &'a mut [Lanes<i32>],
 }
 
@@ -130,26 +132,22 @@ impl<T: Number> End for Finish<'_, '_, '_, T> {
         unsafe {
             let last = tile.groups - 1;
             let row_sums = Rows::new(self.products.row_sums, tile.groups, tile.groups);
-            // In memory, so that the sums have the registers.
-            self.products.totals[..R * L].fill([T::default(); LANES]);
+            let mut totals = [[_mm512_setzero_si512(); L]; R];
             for group in 0..last {
                 let products = self.products::<R, L, BITS>(tile, group, row_sums);
                 let scales = self.scales::<L>(group);
-                let totals = self.products.totals[..R * L].as_chunks_mut::<L>().0;
                 for (totals, products) in totals.iter_mut().zip(products) {
                     for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
-                        let sum = T::add(load(total), scale, product);
-                        store(total, sum);
+                        *total = T::add(*total, scale, product);
                     }
                 }
             }
             let products = self.products::<R, L, BITS>(tile, last, row_sums);
             let (scales_a, scales, bias) = (&self.products.scales[..R], self.scales::<L>(last), self.bias::<L>());
-            let totals = self.products.totals[..R * L].as_chunks::<L>().0;
             let mut out = Places::<T, R, L>::new(self.out);
             for (row, products) in products.into_iter().enumerate() {
                 for (line, product) in products.into_iter().enumerate() {
-                    let total = T::add(load(&totals[row][line]), scales[line], product);
+                    let total = T::add(totals[row][line], scales[line], product);
                     out.put(row, line, T::end(total, scales_a[row], bias[line]));
                 }
             }
@@ -372,7 +370,8 @@ unsafe fn multiply<const R: usize, const L: usize, const BITS: u32>(
     sums: &mut [[__m512i; L]; R],
 ) {
     let (rows, in_line) = (Rows::<_, R>::of(tile, stretch), 8 / BITS as usize);
-    for (index, lines) in stretch.panel.as_chunks::<L>().0.iter().enumerate() {
+    let panel = &tile.panel.as_chunks::<L>().0[stretch.place..][..rows.length.div_ceil(in_line)];
+    for (index, lines) in panel.iter().enumerate() {
         for (part, quad) in (index * in_line..rows.length).take(in_line).enumerate() {
             // SAFETY: the caller has the features; rows are those of the tile, and quads are compared with theirs.
             unsafe {

@@ -24,6 +24,7 @@ impl AvxVnni {
 impl Kernel for AvxVnni {
     /// 12 accumulators, 2 weights and a broadcast fill 15 of the 16 registers.
     const ROWS: usize = 6;
+    const GROUPED_ROWS: usize = 6;
     const LINES: usize = 1;
     const SUMS: usize = 4;
     const FUSED: bool = true;
@@ -97,7 +98,7 @@ fn tile_of<const R: usize, const BITS: u32>(tile: &Tile, stretch: &Stretch, sums
     let rows = Rows::<_, R>::of(tile, stretch);
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
     let mut quads = 0..rows.length;
-    for line in stretch.panel {
+    for line in tile.lines_of(stretch) {
         let mut packed = [load(line, 0), load(line, 1)];
         for quad in quads.by_ref().take(8 / BITS as usize) {
             let weights = packed.map(|packed| lowest::<BITS>(packed));
