@@ -117,7 +117,7 @@ impl End for Store<'_> {
         // SAFETY: the caller has the features.
         unsafe {
             let mut sums = [[_mm512_setzero_si512(); L]; R];
-            multiply::<R, L, BITS>(tile, self.stretch, &mut sums);
+            multiply::<R, L, BITS, true>(tile, self.stretch, &mut sums);
             for (to, sum) in self.sums[..R * L].iter_mut().zip(sums.as_flattened()) {
                 store(to, *sum);
             }
@@ -134,7 +134,7 @@ impl<T: Number> End for Finish<'_, '_, '_, T> {
             let row_sums = Rows::new(self.products.row_sums, tile.groups, tile.groups);
             let mut totals = [[_mm512_setzero_si512(); L]; R];
             for group in 0..last {
-                let products = self.products::<R, L, BITS>(tile, group, row_sums);
+                let products = self.products::<R, L, BITS, false>(tile, group, row_sums);
                 let scales = self.scales::<L>(group);
                 for (totals, products) in totals.iter_mut().zip(products) {
                     for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
@@ -142,7 +142,7 @@ impl<T: Number> End for Finish<'_, '_, '_, T> {
                     }
                 }
             }
-            let products = self.products::<R, L, BITS>(tile, last, row_sums);
+            let products = self.products::<R, L, BITS, true>(tile, last, row_sums);
             let (scales_a, scales, bias) = (&self.products.scales[..R], self.scales::<L>(last), self.bias::<L>());
             let mut out = Places::<T, R, L>::new(self.out);
             for (row, products) in products.into_iter().enumerate() {
@@ -161,7 +161,7 @@ impl<T: Number> Finish<'_, '_, '_, T> {
     /// # Safety
     /// The machine has AVX-512 VNNI; `row_sums` have the group.
     #[inline(always)]
-    unsafe fn products<const R: usize, const L: usize, const BITS: u32>(
+    unsafe fn products<const R: usize, const L: usize, const BITS: u32, const LAST: bool>(
         &self,
         tile: &Tile,
         group: usize,
@@ -202,7 +202,7 @@ impl<T: Number> Finish<'_, '_, '_, T> {
                     }
                 }
             }
-            multiply::<R, L, BITS>(tile, &tile.stretch(group), &mut sums);
+            multiply::<R, L, BITS, LAST>(tile, &tile.stretch(group), &mut sums);
             sums
         }
     }
@@ -364,14 +364,21 @@ fn tile_of<const R: usize, const L: usize, const BITS: u32>(tile: &Tile, end: im
 /// # Safety
 /// The machine has AVX-512 VNNI.
 #[inline(always)]
-unsafe fn multiply<const R: usize, const L: usize, const BITS: u32>(
+unsafe fn multiply<const R: usize, const L: usize, const BITS: u32, const LAST: bool>(
     tile: &Tile,
     stretch: &Stretch,
     sums: &mut [[__m512i; L]; R],
 ) {
     let (rows, in_line) = (Rows::<_, R>::of(tile, stretch), 8 / BITS as usize);
     let panel = &tile.panel.as_chunks::<L>().0[stretch.place..][..rows.length.div_ceil(in_line)];
+    // Few sums would wait for themselves: every second quad has its own.
+    let chains = if R <= 2 && BITS < 8 { 2 } else { 1 };
+    // SAFETY: the caller has the features.
+    let mut chained = unsafe { [*sums, [[_mm512_setzero_si512(); L]; R]] };
     for (index, lines) in panel.iter().enumerate() {
+        if R == 1 && BITS < 8 && !LAST {
+            prefetch(lines);
+        }
         for (part, quad) in (index * in_line..rows.length).take(in_line).enumerate() {
             // SAFETY: the caller has the features; rows are those of the tile, and quads are compared with theirs.
             unsafe {
@@ -379,7 +386,7 @@ unsafe fn multiply<const R: usize, const L: usize, const BITS: u32>(
                 for (weights, line) in weights.iter_mut().zip(lines) {
                     *weights = codes::<BITS>(line, part);
                 }
-                for (row, sums) in sums.iter_mut().enumerate() {
+                for (row, sums) in chained[part % chains].iter_mut().enumerate() {
                     let a = _mm512_set1_epi32(rows.word(row, quad));
                     for (sum, weights) in sums.iter_mut().zip(weights) {
                         *sum = _mm512_dpbusd_epi32(*sum, weights, a);
@@ -387,6 +394,24 @@ unsafe fn multiply<const R: usize, const L: usize, const BITS: u32>(
                 }
             }
         }
+    }
+    *sums = chained[0];
+    if chains > 1 {
+        for (sums, others) in sums.iter_mut().zip(chained[1]) {
+            for (sum, other) in sums.iter_mut().zip(others) {
+                // SAFETY: the caller has the features.
+                *sum = unsafe { _mm512_add_epi32(*sum, other) };
+            }
+        }
+    }
+}
+
+/// Asks for the lines a page further on: where scales are read in between, the hardware does not look so far.
+#[inline(always)]
+fn prefetch(lines: &[Line]) {
+    for line in lines {
+        // SAFETY: a prefetch may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).wrapping_add(64).cast()) }
     }
 }
 
