@@ -255,7 +255,8 @@ impl Piece<'_> {
                 for (group, sum) in sums.iter_mut().enumerate() {
                     let (inputs, quads) = self.depth.group(group);
                     let (zeros, codes) = (inputs.len() as i32 * zero, &mut codes[quads]);
-                    *sum = zeros - if at_once { sum_of(codes) } else { kernel.round(&round, &x[inputs], codes) };
+                    let codes = if at_once { sum_of(codes) } else { kernel.round(&round, &x[inputs], codes) };
+                    *sum = zeros.wrapping_sub(codes); // what comes of NaN may be any number
                 }
             }
         }
