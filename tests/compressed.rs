@@ -82,7 +82,7 @@ fn a_recipe_compresses_by_name_and_the_last_match_counts() {
     assert_eq!(compressed.tensors().tensor("middle.weight").unwrap().nbytes(), 600 * 3 / 8 + 8 * 4);
     assert!(matches!(compressed.tensors().tensor("4.weight").unwrap(), Stored::Float(..)));
     let kernels = compressed.pack().unwrap().kernels();
-    assert!(kernels[0].0 == "0" && kernels[0].1.starts_with("int8") && kernels[1] == ("middle".into(), "decoded-f32"));
+    assert!(kernels[0].0 == "0" && kernels[0].1.starts_with("int4") && kernels[1] == ("middle".into(), "decoded-f32"));
 }
 
 #[test]

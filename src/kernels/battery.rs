@@ -6,7 +6,7 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{Activations, Depth, PackedInt8, isa::Isa, quantize::Fixed};
+use super::{Activations, Bits, Depth, PackedInt8, isa::Isa, quantize::Fixed};
 
 /// Around the tiles (1, 3, 4, 6, 8 rows; 16, 48 outputs; quads), primes, and nothing.
 const ROWS: [usize; 12] = [0, 1, 2, 3, 5, 6, 7, 8, 9, 12, 17, 31];
@@ -41,6 +41,7 @@ struct Case {
     m: usize,
     n: usize,
     depth: Depth,
+    bits: Bits,
     weights: Vec<u8>,
     activations: Vec<i8>,
     /// For each (output, group).
@@ -54,12 +55,16 @@ struct Case {
 impl Case {
     fn random(random: &mut Random, m: usize, n: usize, depth: Depth) -> Case {
         let extreme = random.below(4) == 0;
-        let weight = |r: &mut Random| if extreme { r.pick(&[0, 255]) } else { r.below(256) as u8 };
+        let bits = random.pick(&[Bits::Two, Bits::Four, Bits::Eight]);
+        let highest = bits.highest();
+        let weight =
+            |r: &mut Random| if extreme { r.pick(&[0, highest]) } else { r.below(1 + usize::from(highest)) as u8 };
         let activation = |r: &mut Random| if extreme { r.pick(&[-128, 127]) } else { r.below(256) as u8 as i8 };
-        let zeros: &[i32] = match random.below(4) {
+        let zeros: &[i32] = match random.below(5) {
             0 => &[0],
             1 => &[128],
-            2 => &[0, 7, 127, 128, 255, -300],
+            2 => &[0, 7, 8, 15, 255],
+            3 => &[0, 7, 127, 128, 255, -300],
             _ => &[i32::MIN, i32::MAX, -1, 70_000, 3],
         };
         let grid = Fixed { scale: random.pick(&[1.0, 0.013, 1e-30, 1e20]), zero: random.pick(&[0, 1, -128, 127]) };
@@ -67,6 +72,7 @@ impl Case {
             m,
             n,
             depth,
+            bits,
             weights: (0..n * depth.k()).map(|_| weight(random)).collect(),
             activations: (0..m * depth.k()).map(|_| activation(random)).collect(),
             scale_w: (0..n * depth.groups()).map(|_| random.unit()).collect(),
@@ -79,7 +85,8 @@ impl Case {
     fn packed(&self, isa: Isa) -> PackedInt8 {
         let at = |output, group| output * self.depth.groups() + group;
         let grid = |output, group| (self.scale_w[at(output, group)], self.zero_w[at(output, group)]);
-        PackedInt8::new(isa, &self.weights, self.n, self.depth, grid)
+        let packed = PackedInt8::new(isa, self.bits, &self.weights, self.n, self.depth, grid);
+        if self.grid.zero == 0 { packed } else { packed.with_code_sums() }
     }
 
     /// Activations that quantize to the codes wanted.
@@ -131,7 +138,7 @@ impl Case {
 }
 
 #[test]
-fn every_isa_equals_the_oracle_on_thousands_of_shapes() {
+fn every_isa_and_width_of_codes_equals_the_oracle_on_thousands_of_shapes() {
     let mut random = Random::new(1);
     for round in 0..6000 {
         // Small shapes often, larger ones now and then.
@@ -156,6 +163,7 @@ fn every_isa_is_exact_where_sums_leave_32_bits() {
             for zero_w in [0, 128, i32::MIN] {
                 let depth = Depth::new(k, random.pick(&[usize::MAX, 66_000, 32_768])).unwrap();
                 let mut case = Case::random(&mut random, 2, 3, depth);
+                case.bits = Bits::Eight;
                 case.weights.fill(weight);
                 case.activations.fill(activation);
                 case.zero_w.fill(zero_w);
@@ -181,7 +189,7 @@ fn integers_that_may_not_fit_are_refused() {
     for isa in Isa::available() {
         let activations = Activations::dynamic(isa, &vec![1.0; 65_536], 1, depth).unwrap();
         for (zero, fits) in [(0, true), (255, true), (256, false)] {
-            let packed = PackedInt8::new(isa, &vec![255; 65_536], 1, depth, |_, _| (1.0, zero));
+            let packed = PackedInt8::new(isa, Bits::Eight, &vec![255; 65_536], 1, depth, |_, _| (1.0, zero));
             let mut out = [0];
             assert_eq!(packed.matmul_i32(&activations, &mut out).is_ok(), fits, "{isa}, zero = {zero}");
         }
@@ -228,7 +236,9 @@ fn every_isa_quantizes_like_the_oracle() {
                     let padding = (4 - inputs.len() % 4) % 4;
                     let expected = codes[inputs.clone()].iter().copied().chain(vec![0; padding]);
                     assert!(found.eq(expected), "{isa}, {x:?}, {grid:?}");
-                    assert_eq!(activations.row_sum(row, group), codes[inputs].iter().sum::<i32>(), "{isa}");
+                    let zero = grid.map_or(0, |grid| i32::from(grid.zero));
+                    let sum = codes[inputs].iter().map(|code| zero - code).sum::<i32>();
+                    assert_eq!(activations.sums(row..row + 1)[group], sum, "{isa}");
                 }
             }
         }
@@ -272,7 +282,8 @@ fn any_number_of_threads_and_rows_gives_the_same_bits() {
     for (m, n, k, group_size) in [(700, 100, 1000, 32), (3, 3000, 1000, usize::MAX), (9000, 50, 64, 7)] {
         let depth = Depth::new(k, group_size).unwrap();
         let x: Vec<f32> = (0..m * k).map(|_| random.unit()).collect();
-        let codes: Vec<u8> = (0..n * k).map(|_| random.below(256) as u8).collect();
+        let bits = random.pick(&[Bits::Two, Bits::Four, Bits::Eight]);
+        let codes: Vec<u8> = (0..n * k).map(|_| random.below(256) as u8 & bits.highest()).collect();
         let bias: Vec<f32> = (0..n).map(|_| random.unit()).collect();
         for isa in Isa::available() {
             let product = |packed: &PackedInt8, x: &[f32]| {
@@ -281,7 +292,7 @@ fn any_number_of_threads_and_rows_gives_the_same_bits() {
                 packed.matmul(&Activations::dynamic(isa, x, m, depth).unwrap(), Some(&bias), &mut out);
                 out
             };
-            let pack = || PackedInt8::new(isa, &codes, n, depth, |n, g| (0.01 * (n + g) as f32, 100));
+            let pack = || PackedInt8::new(isa, bits, &codes, n, depth, |n, g| (0.01 * (n + g) as f32, 100));
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| product(&pack(), &x))

@@ -12,10 +12,10 @@ use std::ops::Range;
 
 use super::{
     isa::Job,
-    kernel::{EXACT_QUADS, Kernel, LANES, MAX_LINES, MAX_ROWS, Tile},
+    kernel::{Aligned, EXACT_QUADS, Kernel, LANES, MAX_LINES, Tile},
     panels::PackedInt8,
     parallel,
-    products::{Ending, Integer, Out, Output, Products, Shift},
+    products::{Integer, Out, Output, Products},
     quantize::Activations,
 };
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ impl PackedInt8 {
     /// `out = activations * weights^T + bias`, row-major, m by n.
     ///
     /// # Panics
-    /// If the depths differ, or `bias` or `out` have the wrong length.
+    /// If the depths differ, `bias` or `out` have the wrong length, or code sums lack.
     pub(crate) fn matmul(&self, activations: &Activations, bias: Option<&[f32]>, out: &mut [f32]) {
         self.product(activations, bias, out);
     }
@@ -48,7 +48,7 @@ impl PackedInt8 {
     /// [`Error::Conflict`] if k and the zero points are so large that a sum may not fit 32 bits.
     ///
     /// # Panics
-    /// If the depths differ, or `out` has the wrong length.
+    /// If the depths differ, `out` has the wrong length, or code sums lack.
     pub(crate) fn matmul_i32(&self, activations: &Activations, out: &mut [i32]) -> Result<()> {
         if !fits_i32(self.depth().k(), self.reach(), activations.reach()) {
             let (k, reach) = (self.depth().k(), self.reach());
@@ -61,6 +61,7 @@ impl PackedInt8 {
 
     fn product<T: Output>(&self, activations: &Activations, bias: Option<&[T]>, out: &mut [T]) {
         assert_eq!(activations.depth(), self.depth());
+        assert!(activations.zero() == 0 || self.has_code_sums());
         assert_eq!(out.len(), activations.m() * self.n());
         if self.depth().k() == 0 {
             let bias = |column: usize| bias.map_or(T::default(), |bias| bias[column]);
@@ -169,12 +170,11 @@ impl<'a, T: Output> Piece<'a, T> {
     #[inline(always)]
     fn run<K: Kernel, P: Integer>(self, kernel: K, weights: &PackedInt8, activations: &Activations, bias: &[T]) {
         let Piece { rows, panels, out, stride } = self;
-        let (depth, groups) = (weights.depth(), weights.depth().groups());
-        let zero = weights.zero().filter(|_| activations.zero() == 0).map(P::from);
-        let mut sums = [[P::from(0); LANES]; MAX_LINES];
-        let mut offsets = [[P::from(0); LANES]; MAX_LINES];
-        let mut totals = [[T::default(); LANES]; MAX_LINES];
-        let mut row_sums = [P::from(0); MAX_ROWS];
+        let depth = weights.depth();
+        let Aligned(sums) = &mut Aligned([[P::from(0); LANES]; MAX_LINES]);
+        let Aligned(totals) = &mut Aligned([[T::default(); LANES]; MAX_LINES]);
+
+        let rows_of_tile = if depth.groups() > 1 { K::GROUPED_ROWS } else { K::ROWS };
 
         // LOOP 5 and 4 were the threads': rows here are cut again, into blocks that stay in the cache.
         let block = (ROW_BLOCK / (4 * depth.quads())).max(1).next_multiple_of(K::ROWS);
@@ -186,51 +186,31 @@ impl<'a, T: Output> Piece<'a, T> {
                 let width = weights.width(panel);
                 let columns = (width * LANES).min(weights.n() - first_output);
                 let bias = bias.get(first_output..first_output + columns).unwrap_or_default();
-                // LOOP 2 over tiles of rows.
-                for first in block.clone().step_by(K::ROWS) {
-                    let tile_rows = first..block.end.min(first + K::ROWS);
-                    let quads_of_rows = activations.quads(tile_rows.clone());
+                // LOOP 2 over tiles of rows; the kernel goes down the depth of each, LOOP 1.
+                for first in block.clone().step_by(rows_of_tile) {
+                    let tile_rows = first..block.end.min(first + rows_of_tile);
                     let lines = tile_rows.len() * width;
-                    let (sums, totals) = (&mut sums[..lines], &mut totals[..lines]);
-                    if groups > 1 {
-                        totals.fill([T::default(); LANES]);
-                    }
-                    // LOOP 1 over the groups of the depth; the kernel goes down each.
-                    for group in 0..groups {
-                        let (inputs, quads) = depth.group(group);
-                        let tile = Tile {
-                            quads: &quads_of_rows[quads.start..],
-                            stride: depth.quads(),
-                            rows: tile_rows.len(),
-                            panel: weights.lines(panel, quads),
-                            lines: width,
-                        };
-                        for (row_sum, row) in row_sums.iter_mut().zip(tile_rows.clone()) {
-                            let sum = P::from(activations.row_sum(row, group));
-                            *row_sum = zero.map_or(sum, |zero| zero.wrapping_mul(&sum));
-                        }
-                        let grid = weights.grid(panel, group);
-                        if activations.zero() != 0 {
-                            for (offset, grid) in offsets.iter_mut().zip(grid) {
-                                *offset = grid.offset(inputs.len(), activations.zero());
-                            }
-                        }
-                        let row_sums = &row_sums[..tile_rows.len()];
-                        let shift = match zero {
-                            Some(_) => Shift::Rows(row_sums),
-                            None => Shift::Lanes(row_sums, &offsets),
-                        };
-                        let mut products = Products { sums, grid, shift };
-                        if group + 1 < groups {
-                            P::add(kernel, &tile, &mut products, totals);
-                        } else {
-                            let totals = (groups > 1).then_some(&*totals);
-                            let scales = activations.scales(tile_rows.clone());
-                            let ending = Ending { totals, scales, bias };
-                            let out = &mut out[(first - rows.start) * stride + column..];
-                            P::finish(kernel, &tile, &mut products, &ending, &mut Out { out, stride, columns });
-                        }
-                    }
+                    let tile = Tile {
+                        quads: activations.quads(tile_rows.clone()),
+                        stride: depth.quads(),
+                        rows: tile_rows.len(),
+                        groups: depth.groups(),
+                        group: depth.group_size().div_ceil(4),
+                        panel: weights.lines(panel),
+                        lines: width,
+                        bits: weights.bits(),
+                    };
+                    let mut products = Products {
+                        sums: &mut sums[..lines],
+                        totals: &mut totals[..lines],
+                        grid: weights.grid(panel),
+                        row_sums: activations.sums(tile_rows.clone()),
+                        zero_a: activations.zero(),
+                        scales: activations.scales(tile_rows),
+                        bias,
+                    };
+                    let out = &mut out[(first - rows.start) * stride + column..];
+                    P::finish(kernel, &tile, &mut products, &mut Out { out, stride, columns });
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{
     float_kernel::FloatKernel,
-    products::{Ending, Out, Products},
+    products::{Out, Products},
     quantize::Round,
 };
 
@@ -25,20 +25,91 @@ pub(super) struct FloatLine(pub(super) [f32; LANES]);
 /// One number for each of sixteen outputs.
 pub(super) type Lanes<T> = [T; LANES];
 
-/// The most rows, and lines of sums (`ROWS * LINES`), that a tile may have.
-pub(super) const MAX_ROWS: usize = 8;
+/// What begins with a cache line.
+#[repr(align(64))]
+pub(super) struct Aligned<T>(pub(super) T);
+
+/// The most lines of sums (`ROWS * LINES`) that a tile may have.
 pub(super) const MAX_LINES: usize = 24;
+
+/// How wide packed codes are: the byte of a [`Line`] holds those of `8 / bits` quads, the first one's lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bits {
+    Two,
+    Four,
+    Eight,
+}
+
+impl Bits {
+    /// The narrowest for codes of so many bits.
+    pub(crate) fn of(bits: u8) -> Bits {
+        match bits {
+            0..=2 => Bits::Two,
+            3..=4 => Bits::Four,
+            _ => Bits::Eight,
+        }
+    }
+
+    pub(crate) fn count(self) -> u32 {
+        match self {
+            Bits::Two => 2,
+            Bits::Four => 4,
+            Bits::Eight => 8,
+        }
+    }
+
+    /// The largest code.
+    pub(super) fn highest(self) -> u8 {
+        u8::MAX >> (8 - self.count())
+    }
+
+    /// Quads in a line.
+    #[inline(always)]
+    pub(super) fn quads(self) -> usize {
+        8 / self.count() as usize
+    }
+}
 
 /// What a tile multiplies.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
-    /// From the first quad of the first row on: 1 to [`Kernel::ROWS`] rows, `stride` quads apart.
+    /// 1 to [`Kernel::ROWS`] rows of `stride` quads.
     pub(super) quads: &'a [Quad],
     pub(super) stride: usize,
     pub(super) rows: usize,
-    /// For each quad of a row, 1 to [`Kernel::LINES`] lines; at most [`EXACT_QUADS`] quads.
+    /// The groups, and the quads of each but the last.
+    pub(super) groups: usize,
+    pub(super) group: usize,
+    /// For each [`Bits::quads`] of a group, or what remains of it, 1 to [`Kernel::LINES`] lines.
     pub(super) panel: &'a [Line],
     pub(super) lines: usize,
+    pub(super) bits: Bits,
+}
+
+/// A part of the depth within a group: at most [`EXACT_QUADS`] quads for [`Kernel::tile`].
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    /// The first quad of a row.
+    pub(super) first: usize,
+    pub(super) quads: usize,
+    /// Where in the panel its lines are, counted in widths of it.
+    pub(super) place: usize,
+}
+
+impl Tile<'_> {
+    /// The whole of a group.
+    #[inline(always)]
+    pub(super) fn stretch(&self, group: usize) -> Stretch {
+        let first = group * self.group;
+        let quads = self.group.min(self.stride - first);
+        Stretch { first, quads, place: group * self.group.div_ceil(self.bits.quads()) }
+    }
+
+    /// The lines of a stretch, for panels of one line.
+    #[inline(always)]
+    pub(super) fn lines_of(&self, stretch: &Stretch) -> &[Line] {
+        &self.panel[stretch.place..][..stretch.quads.div_ceil(self.bits.quads())]
+    }
 }
 
 /// Inputs (in quads) whose products surely fit an `i32`: 255 * 128 * 4 * 16384 < 2^31.
@@ -50,6 +121,8 @@ pub(super) const EXACT_QUADS: usize = 1 << 14;
 pub(super) trait Kernel: FloatKernel + Copy + Send + Sync {
     /// Rows of activations in a tile ("mr").
     const ROWS: usize;
+    /// Rows where the depth has several groups, so that totals find registers beside the sums.
+    const GROUPED_ROWS: usize;
     /// The most lines of weights in a tile and in a panel ("nr" is sixteen times that).
     const LINES: usize;
 
@@ -61,30 +134,20 @@ pub(super) trait Kernel: FloatKernel + Copy + Send + Sync {
     /// Runs `f` compiled for this instruction set, provided that it is inlined: mark what it calls `inline(always)`.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
 
-    /// `sums[row][line][lane]` = sum over the quads and their four places of activation times weight; as many lines for
-    /// each row as the panel has, all overwritten.
-    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]);
+    /// `sums[row][line][lane]` = sum over the quads of a stretch and their four places of activation times weight; as many
+    /// lines for each row as the panel has, all overwritten.
+    fn tile(self, tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]);
 
-    /// The tile, its products added to the totals of the groups before. `products.sums` are room that need not be used,
-    /// here and below.
+    /// `out = (sum over groups of scale_w * product) * scale_a + bias`.
     #[inline(always)]
-    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
-        self.tile(tile, products.sums);
-        products.add(totals);
+    fn finish(self, tile: &Tile, products: &mut Products<i32, f32>, out: &mut Out<f32>) {
+        products.finish(tile, |stretch, sums| self.tile(tile, stretch, sums), out);
     }
 
-    /// The tile, its products added as those of the last group, and `out = total * scale_a + bias`.
+    /// `out = sum over groups of product + bias`, in integers that wrap.
     #[inline(always)]
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
-        self.tile(tile, products.sums);
-        products.finish(ending, out);
-    }
-
-    /// The tile, and its products with the totals and the bias, in integers that wrap.
-    #[inline(always)]
-    fn finish_i32(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<i32>, out: &mut Out<i32>) {
-        self.tile(tile, products.sums);
-        products.finish(ending, out);
+    fn finish_i32(self, tile: &Tile, products: &mut Products<i32, i32>, out: &mut Out<i32>) {
+        products.finish(tile, |stretch, sums| self.tile(tile, stretch, sums), out);
     }
 
     /// The bits of the largest magnitude: as integers, magnitudes are in order, and NaN and infinity above all finite ones.

@@ -8,6 +8,7 @@ pub(crate) mod ends;
 pub mod float;
 mod float_kernel;
 mod gemm;
+mod grid;
 pub(crate) mod histogram;
 pub(crate) mod im2col;
 pub(crate) mod isa;
@@ -29,6 +30,7 @@ mod x86_64;
 mod battery;
 
 pub(crate) use depth::Depth;
+pub(crate) use kernel::Bits;
 pub(crate) use panels::PackedInt8;
 pub(crate) use quantize::{Activations, Fixed};
 pub(crate) use sparse::PackedSparse;

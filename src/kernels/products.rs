@@ -3,47 +3,28 @@
 //! Weights `w` are unsigned codes with a zero point for each output and group, activations `a` signed codes with one
 //! zero point. A group's product is
 //!
-//! `sum (w - zero_w) (a - zero_a) = sum w a - zero_w * sum a - zero_a * (sum w - inputs * zero_w)`
+//! `sum (w - zero_w) (a - zero_a) = sum w a + zero_w * sum (zero_a - a) - zero_a * sum w`
 //!
 //! in 32 bits if the product surely fits (what wraps on the way wraps back), else in 64.
 
 use std::{cell::Cell, thread::LocalKey};
 
-use num_traits::{AsPrimitive, WrappingMul, WrappingSub};
+use num_traits::{AsPrimitive, WrappingAdd, WrappingMul, WrappingSub};
 
-use super::kernel::{EXACT_QUADS, Kernel, LANES, Lanes, MAX_LINES, Tile};
+use super::{
+    grid::PanelGrid,
+    kernel::{EXACT_QUADS, FloatLine, Kernel, LANES, Lanes, MAX_LINES, Stretch, Tile},
+};
 
-/// The grid of one group of sixteen outputs.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct GridLine {
-    pub(super) scale: Lanes<f32>,
-    pub(super) zero: Lanes<i32>,
-    /// The sum of the group's codes.
-    pub(super) code_sum: Lanes<i32>,
-}
-
-/// The products of a tile and one group.
-pub(super) struct Products<'a, P> {
-    /// `[row][line]`: `sum w a`
+/// What makes outputs of a tile's sums.
+pub(super) struct Products<'a, P, T> {
+    /// `[row][line]`: room that need not be used.
     pub(super) sums: &'a mut [Lanes<P>],
-    /// `[line]`
-    pub(super) grid: &'a [GridLine],
-    pub(super) shift: Shift<'a, P>,
-}
-
-/// What the zero points take from the sums.
-#[derive(Clone, Copy)]
-pub(super) enum Shift<'a, P> {
-    /// `[row]`: `zero_w * sum a`, where all outputs have one zero point and activations none.
-    Rows(&'a [P]),
-    /// `[row]`: `sum a`; and `[line]`: `zero_a * (sum w - inputs * zero_w)`, of [`GridLine::offset`].
-    Lanes(&'a [P], &'a [Lanes<P>]),
-}
-
-/// What makes outputs of a tile's products, when those of the last group are there.
-pub(super) struct Ending<'a, T> {
-    /// `[row][line]`: of the groups before, if there are any.
-    pub(super) totals: Option<&'a [Lanes<T>]>,
+    pub(super) totals: &'a mut [Lanes<T>],
+    pub(super) grid: PanelGrid<'a>,
+    /// `[row][group]`: `sum (zero_a - a)`
+    pub(super) row_sums: &'a [i32],
+    pub(super) zero_a: i32,
     /// `[row]`: the scales of activations
     pub(super) scales: &'a [f32],
     /// From the tile's first output on; 0 where it ends.
@@ -59,76 +40,51 @@ pub(super) struct Out<'a, T> {
     pub(super) columns: usize,
 }
 
-impl GridLine {
-    /// What the activations' zero point adds, whatever the row.
+impl<P: Integer, T: Output> Products<'_, P, T> {
+    /// The product of a row, a group and a line.
     #[inline(always)]
-    pub(super) fn offset<P: Integer>(&self, inputs: usize, zero_a: i32) -> Lanes<P> {
-        let (inputs, zero_a) = (P::from(inputs as i32), P::from(zero_a));
-        let mut offset = [P::from(0); LANES];
-        for (offset, (code_sum, zero)) in offset.iter_mut().zip(self.code_sum.iter().zip(self.zero)) {
-            *offset = P::from(*code_sum).wrapping_sub(&inputs.wrapping_mul(&zero.into())).wrapping_mul(&zero_a);
+    fn product(&self, tile: &Tile, row: usize, group: usize, line: usize) -> Lanes<P> {
+        let row_sum = P::from(self.row_sums[row * tile.groups + group]);
+        let zeros = self.grid.zeros(group * tile.lines + line);
+        let mut product = self.sums[row * tile.lines + line];
+        for (product, zero) in product.iter_mut().zip(zeros) {
+            *product = product.wrapping_add(&P::from(zero).wrapping_mul(&row_sum));
         }
-        offset
-    }
-}
-
-impl<P: Integer> Products<'_, P> {
-    /// The product of a row and a line.
-    #[inline(always)]
-    fn product(&self, row: usize, line: usize) -> Lanes<P> {
-        let (sums, zero) = (&self.sums[row * self.grid.len() + line], &self.grid[line].zero);
-        let mut product = [P::from(0); LANES];
-        for lane in 0..LANES {
-            product[lane] = match self.shift {
-                Shift::Rows(shifts) => sums[lane].wrapping_sub(&shifts[row]),
-                Shift::Lanes(row_sums, offsets) => {
-                    let of_zero_w = P::from(zero[lane]).wrapping_mul(&row_sums[row]);
-                    sums[lane].wrapping_sub(&of_zero_w).wrapping_sub(&offsets[line][lane])
-                }
-            };
+        if self.zero_a != 0 {
+            let zero_a = P::from(self.zero_a);
+            for (product, code_sum) in product.iter_mut().zip(self.grid.code_sums[group * tile.lines + line]) {
+                *product = product.wrapping_sub(&P::from(code_sum).wrapping_mul(&zero_a));
+            }
         }
         product
     }
 
-    /// The total of a row and a line, with this group's product.
+    /// [`Kernel::finish`], plainly; `sum` is [`Kernel::tile`] for a group.
     #[inline(always)]
-    fn total<T: Output>(&self, row: usize, line: usize, totals: Option<&[Lanes<T>]>) -> Lanes<T> {
-        let (product, scale) = (self.product(row, line), &self.grid[line].scale);
-        let mut total = totals.map_or([T::default(); LANES], |totals| totals[row * self.grid.len() + line]);
-        for lane in 0..LANES {
-            total[lane] = total[lane].plus(scale[lane], product[lane]);
-        }
-        total
-    }
-
-    /// The rows of the tile.
-    #[inline(always)]
-    fn rows(&self) -> usize {
-        self.sums.len() / self.grid.len()
-    }
-
-    /// [`Kernel::add`], plainly, when the sums are there.
-    #[inline(always)]
-    pub(super) fn add<T: Output>(&self, totals: &mut [Lanes<T>]) {
-        for row in 0..self.rows() {
-            for line in 0..self.grid.len() {
-                totals[row * self.grid.len() + line] = self.total(row, line, Some(totals));
+    pub(super) fn finish(&mut self, tile: &Tile, mut sum: impl FnMut(&Stretch, &mut [Lanes<P>]), out: &mut Out<T>) {
+        self.totals.fill([T::default(); LANES]);
+        for group in 0..tile.groups {
+            sum(&tile.stretch(group), self.sums);
+            for row in 0..tile.rows {
+                for line in 0..tile.lines {
+                    let product = self.product(tile, row, group, line);
+                    let FloatLine(scales) = &self.grid.scales[group * tile.lines + line];
+                    let total = &mut self.totals[row * tile.lines + line];
+                    for lane in 0..LANES {
+                        total[lane] = total[lane].plus(scales[lane], product[lane]);
+                    }
+                }
             }
         }
-    }
-
-    /// [`Kernel::finish`], plainly, when the sums are there.
-    #[inline(always)]
-    pub(super) fn finish<T: Output>(&self, ending: &Ending<T>, out: &mut Out<T>) {
-        for (row, out_row) in out.out.chunks_mut(out.stride).take(self.rows()).enumerate() {
+        for (row, out_row) in out.out.chunks_mut(out.stride).take(tile.rows).enumerate() {
             let out_row = &mut out_row[..out.columns];
             for (line, out) in out_row.chunks_mut(LANES).enumerate() {
-                let total = self.total(row, line, ending.totals);
-                let bias = ending.bias.get(line * LANES..).unwrap_or_default();
+                let total = &self.totals[row * tile.lines + line];
+                let bias = self.bias.get(line * LANES..).unwrap_or_default();
                 let mut ended = [T::default(); LANES];
                 ended[..bias.len().min(LANES)].copy_from_slice(&bias[..bias.len().min(LANES)]);
                 for lane in 0..LANES {
-                    ended[lane] = total[lane].ended(ending.scales[row], ended[lane]);
+                    ended[lane] = total[lane].ended(self.scales[row], ended[lane]);
                 }
                 out.copy_from_slice(&ended[..out.len()]);
             }
@@ -137,65 +93,37 @@ impl<P: Integer> Products<'_, P> {
 }
 
 /// An integer for products.
-pub(super) trait Integer: From<i32> + WrappingMul + WrappingSub + AsPrimitive<f32> + AsPrimitive<i32> {
-    /// [`Kernel::add`].
-    fn add<K: Kernel, T: Output>(kernel: K, tile: &Tile, products: &mut Products<Self>, totals: &mut [Lanes<T>]);
-
+pub(super) trait Integer:
+    From<i32> + WrappingAdd + WrappingMul + WrappingSub + AsPrimitive<f32> + AsPrimitive<i32>
+{
     /// [`Kernel::finish`], or [`Kernel::finish_i32`].
-    fn finish<K: Kernel, T: Output>(
-        kernel: K,
-        tile: &Tile,
-        products: &mut Products<Self>,
-        ending: &Ending<T>,
-        out: &mut Out<T>,
-    );
+    fn finish<K: Kernel, T: Output>(kernel: K, tile: &Tile, products: &mut Products<Self, T>, out: &mut Out<T>);
 }
 
 /// For groups of at most [`EXACT_QUADS`] whose products fit.
 impl Integer for i32 {
     #[inline(always)]
-    fn add<K: Kernel, T: Output>(kernel: K, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<T>]) {
-        T::add(kernel, tile, products, totals);
-    }
-
-    #[inline(always)]
-    fn finish<K: Kernel, T: Output>(
-        kernel: K,
-        tile: &Tile,
-        products: &mut Products<i32>,
-        ending: &Ending<T>,
-        out: &mut Out<T>,
-    ) {
-        T::finish(kernel, tile, products, ending, out);
+    fn finish<K: Kernel, T: Output>(kernel: K, tile: &Tile, products: &mut Products<i32, T>, out: &mut Out<T>) {
+        T::finish(kernel, tile, products, out);
     }
 }
 
 /// For any group.
 impl Integer for i64 {
-    fn add<K: Kernel, T: Output>(kernel: K, tile: &Tile, products: &mut Products<i64>, totals: &mut [Lanes<T>]) {
-        sum_in_parts(kernel, tile, products.sums);
-        products.add(totals);
-    }
-
-    fn finish<K: Kernel, T: Output>(
-        kernel: K,
-        tile: &Tile,
-        products: &mut Products<i64>,
-        ending: &Ending<T>,
-        out: &mut Out<T>,
-    ) {
-        sum_in_parts(kernel, tile, products.sums);
-        products.finish(ending, out);
+    fn finish<K: Kernel, T: Output>(kernel: K, tile: &Tile, products: &mut Products<i64, T>, out: &mut Out<T>) {
+        products.finish(tile, |stretch, sums| sum_in_parts(kernel, tile, stretch, sums), out);
     }
 }
 
 /// [`Kernel::tile`], as many quads at a time as surely fit.
-fn sum_in_parts<K: Kernel>(kernel: K, tile: &Tile, sums: &mut [Lanes<i64>]) {
+fn sum_in_parts<K: Kernel>(kernel: K, tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i64>]) {
     sums.fill([0; LANES]);
     let mut partial = [[0; LANES]; MAX_LINES];
     let partial = &mut partial[..sums.len()];
-    for (part, panel) in tile.panel.chunks(EXACT_QUADS * tile.lines).enumerate() {
-        kernel.tile(&Tile { quads: &tile.quads[part * EXACT_QUADS..], panel, ..*tile }, partial);
+    for done in (0..stretch.quads).step_by(EXACT_QUADS) {
+        let (first, place) = (stretch.first + done, stretch.place + done / tile.bits.quads());
+        let quads = EXACT_QUADS.min(stretch.quads - done);
+        kernel.tile(tile, &Stretch { first, quads, place }, partial);
         for (sum, partial) in sums.as_flattened_mut().iter_mut().zip(partial.as_flattened()) {
             *sum += i64::from(*partial);
         }
@@ -204,15 +132,8 @@ fn sum_in_parts<K: Kernel>(kernel: K, tile: &Tile, sums: &mut [Lanes<i64>]) {
 
 /// What products add up to: numbers, or plain integers.
 pub(super) trait Output: Copy + Default + Send + Sync {
-    fn add<K: Kernel>(kernel: K, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<Self>]);
-
-    fn finish<K: Kernel>(
-        kernel: K,
-        tile: &Tile,
-        products: &mut Products<i32>,
-        ending: &Ending<Self>,
-        out: &mut Out<Self>,
-    );
+    /// [`Kernel::finish`], or [`Kernel::finish_i32`].
+    fn finish<K: Kernel>(kernel: K, tile: &Tile, products: &mut Products<i32, Self>, out: &mut Out<Self>);
 
     /// Calls `f` with so much room, which is kept for the thread's next call.
     fn with_room<R>(length: usize, f: impl FnOnce(&mut [Self]) -> R) -> R;
@@ -226,19 +147,8 @@ pub(super) trait Output: Copy + Default + Send + Sync {
 
 impl Output for f32 {
     #[inline(always)]
-    fn add<K: Kernel>(kernel: K, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
-        kernel.add(tile, products, totals);
-    }
-
-    #[inline(always)]
-    fn finish<K: Kernel>(
-        kernel: K,
-        tile: &Tile,
-        products: &mut Products<i32>,
-        ending: &Ending<f32>,
-        out: &mut Out<f32>,
-    ) {
-        kernel.finish(tile, products, ending, out);
+    fn finish<K: Kernel>(kernel: K, tile: &Tile, products: &mut Products<i32, f32>, out: &mut Out<f32>) {
+        kernel.finish(tile, products, out);
     }
 
     fn with_room<R>(length: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
@@ -259,20 +169,8 @@ impl Output for f32 {
 
 impl Output for i32 {
     #[inline(always)]
-    fn add<K: Kernel>(kernel: K, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<i32>]) {
-        kernel.tile(tile, products.sums);
-        products.add(totals);
-    }
-
-    #[inline(always)]
-    fn finish<K: Kernel>(
-        kernel: K,
-        tile: &Tile,
-        products: &mut Products<i32>,
-        ending: &Ending<i32>,
-        out: &mut Out<i32>,
-    ) {
-        kernel.finish_i32(tile, products, ending, out);
+    fn finish<K: Kernel>(kernel: K, tile: &Tile, products: &mut Products<i32, i32>, out: &mut Out<i32>) {
+        kernel.finish_i32(tile, products, out);
     }
 
     fn with_room<R>(length: usize, f: impl FnOnce(&mut [i32]) -> R) -> R {

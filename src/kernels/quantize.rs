@@ -152,10 +152,10 @@ impl Activations {
         &self.buffers.codes[rows.start * stride..rows.end * stride]
     }
 
-    /// The sum of a group's codes in a row.
+    /// `sum (zero - code)` of each group, row after row.
     #[inline(always)]
-    pub(super) fn row_sum(&self, row: usize, group: usize) -> i32 {
-        self.buffers.sums[row * self.depth.groups() + group]
+    pub(super) fn sums(&self, rows: Range<usize>) -> &[i32] {
+        &self.buffers.sums[rows.start * self.depth.groups()..rows.end * self.depth.groups()]
     }
 }
 
@@ -224,7 +224,10 @@ impl Piece<'_> {
     fn run<K: Kernel>(self, kernel: K) -> bool {
         /// Rows whose scales are found before the first is rounded, which would wait for its scale.
         const TOGETHER: usize = 8;
+        /// The least group that fills registers by itself.
+        const LONG: usize = 64;
         let (k, stride, groups) = (self.depth.k(), self.depth.quads(), self.depth.groups());
+        let at_once = self.depth.group_size() < LONG && self.depth.group_size().is_multiple_of(4);
         // As many as stay in the nearest cache.
         let together = (IN_CACHE / k).clamp(1, TOGETHER);
         let rows = self.x.chunks(together * k).zip(self.codes.chunks_mut(together * stride));
@@ -244,14 +247,27 @@ impl Piece<'_> {
             let rows = x.chunks_exact(k).zip(codes.chunks_exact_mut(stride));
             for ((x, codes), (scale, sums)) in rows.zip(scales.iter().zip(sums.chunks_exact_mut(groups))) {
                 let round = Round { factor: 1.0 / *scale, zero, lowest };
+                if at_once {
+                    kernel.round(&round, x, codes);
+                }
                 for (group, sum) in sums.iter_mut().enumerate() {
                     let (inputs, quads) = self.depth.group(group);
-                    *sum = kernel.round(&round, &x[inputs], &mut codes[quads]);
+                    let (zeros, codes) = (inputs.len() as i32 * zero, &mut codes[quads]);
+                    let codes = if at_once { sum_of(codes) } else { kernel.round(&round, &x[inputs], codes) };
+                    *sum = zeros.wrapping_sub(codes); // what comes of NaN may be any number
                 }
             }
         }
         finite
     }
+}
+
+/// The sum of codes, vectorized for short groups.
+#[inline(always)]
+fn sum_of(codes: &[Quad]) -> i32 {
+    let (eights, rest) = codes.as_chunks::<8>();
+    let sum = |codes: &[Quad]| codes.as_flattened().iter().map(|code| i32::from(*code)).sum::<i32>();
+    eights.iter().map(|eight| sum(eight)).sum::<i32>() + sum(rest)
 }
 
 /// The bits of the largest magnitude, plainly.

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use super::{
-    kernel::{FloatLine, Kernel, LANES, Lanes, Quad, Tile},
+    kernel::{Bits, FloatLine, Kernel, LANES, Lanes, Quad, Stretch, Tile},
     quantize::{self, Round},
 };
 
@@ -13,6 +13,7 @@ pub(super) struct Scalar;
 
 impl Kernel for Scalar {
     const ROWS: usize = 4;
+    const GROUPED_ROWS: usize = 4;
     const LINES: usize = 1;
     const SUMS: usize = 2;
     const FUSED: bool = false;
@@ -22,14 +23,11 @@ impl Kernel for Scalar {
         f()
     }
 
-    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]) {
-        for (row, sums) in tile.quads.chunks(tile.stride).zip(sums) {
-            *sums = [0; LANES];
-            for (a, line) in row.iter().zip(tile.panel) {
-                for (sum, w) in sums.iter_mut().zip(line.0) {
-                    *sum += (0..4).map(|i| i32::from(a[i]) * i32::from(w[i])).sum::<i32>();
-                }
-            }
+    fn tile(self, tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
+        match tile.bits {
+            Bits::Two => sum::<2>(tile, stretch, sums),
+            Bits::Four => sum::<4>(tile, stretch, sums),
+            Bits::Eight => sum::<8>(tile, stretch, sums),
         }
     }
 
@@ -54,5 +52,21 @@ impl Kernel for Scalar {
         }
         black_box(sums);
         2 * LANES * rounds
+    }
+}
+
+/// For panels of one line.
+fn sum<const BITS: u32>(tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
+    let (in_line, mask) = (8 / BITS as usize, u8::MAX >> (8 - BITS));
+    for (row, sums) in tile.quads.chunks(tile.stride).zip(sums) {
+        *sums = [0; LANES];
+        for (quads, line) in row[stretch.first..][..stretch.quads].chunks(in_line).zip(tile.lines_of(stretch)) {
+            for (part, a) in quads.iter().enumerate() {
+                for (sum, w) in sums.iter_mut().zip(line.0) {
+                    let code = |i: usize| i32::from(w[i] >> (part as u32 * BITS) & mask);
+                    *sum += (0..4).map(|i| i32::from(a[i]) * code(i)).sum::<i32>();
+                }
+            }
+        }
     }
 }

@@ -6,15 +6,15 @@ use ndarray::Axis;
 
 use super::Activations;
 use crate::{
-    kernels::isa::Isa,
+    kernels::{Bits, isa::Isa},
     tensor::{Granularity, Grid, Mask, QuantizedTensor, SparseLayout},
 };
 
 /// How a weight will be multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// Codes as bytes, inputs rounded to 8 bits, sums in integers; a scale for each `group_size` inputs.
-    Int8 { group_size: usize },
+    /// Codes of at most so many bits, inputs rounded to 8 bits, sums in integers; a scale for each `group_size` inputs.
+    Integer { bits: Bits, group_size: usize },
     /// Codes stay packed and are decoded to f32 as they are multiplied.
     Decoded,
 }
@@ -32,18 +32,35 @@ pub(super) fn choose(q: &QuantizedTensor, activations: &Activations) -> Choice {
     if q.bits() > 8 || *activations == Activations::Float || largest > LARGEST_SCALE {
         return Choice::Decoded;
     }
+    let bits = Bits::of(q.bits());
     let inputs = q.shape()[1..].iter().product();
     let row = q.shape().last().copied().unwrap_or(0);
     match *granularity {
-        Granularity::Tensor | Granularity::Channel(Axis(0)) => Choice::Int8 { group_size: inputs },
+        Granularity::Tensor | Granularity::Channel(Axis(0)) => Choice::Integer { bits, group_size: inputs },
         // Groups of a convolution's last axis are no longer than a kernel's row: only those that divide it fall
         // into groups of the whole.
         Granularity::Group(size) if row == inputs || (size < row && row % size == 0) => {
-            Choice::Int8 { group_size: size.min(inputs) }
+            Choice::Integer { bits, group_size: size.min(inputs) }
         }
-        Granularity::Group(size) if size >= row => Choice::Int8 { group_size: row },
+        Granularity::Group(size) if size >= row => Choice::Integer { bits, group_size: row },
         Granularity::Group(_) | Granularity::Channel(_) => Choice::Decoded,
     }
+}
+
+/// The name of an integer kernel.
+pub(super) fn integer_kernel(bits: Bits, isa: Isa) -> &'static str {
+    of_isa(
+        isa,
+        match bits {
+            Bits::Two => ["int2-scalar", "int2-avx2", "int2-avxvnni", "int2-avx512vnni"],
+            Bits::Four => ["int4-scalar", "int4-avx2", "int4-avxvnni", "int4-avx512vnni"],
+            Bits::Eight => ["int8-scalar", "int8-avx2", "int8-avxvnni", "int8-avx512vnni"],
+        },
+    )
+}
+
+fn of_isa(isa: Isa, names: [&'static str; 4]) -> &'static str {
+    names.into_iter().find(|name| name.rsplit('-').next() == Some(isa.name())).unwrap_or(names[0])
 }
 
 /// How a pruned weight of floats will be multiplied.
@@ -105,7 +122,7 @@ pub(super) fn float_kernel(pattern: Pattern, isa: Isa) -> &'static str {
         Pattern::NOfM => ["nm-f32-scalar", "nm-f32-avx2", "nm-f32-avxvnni", "nm-f32-avx512vnni"],
         Pattern::Block => ["block-f32-scalar", "block-f32-avx2", "block-f32-avxvnni", "block-f32-avx512vnni"],
     };
-    names.into_iter().find(|name| name.rsplit('-').next() == Some(isa.name())).unwrap_or(names[0])
+    of_isa(isa, names)
 }
 
 #[cfg(test)]
@@ -121,10 +138,13 @@ mod tests {
     #[test]
     fn even_levels_run_on_integers_and_the_rest_is_decoded() {
         let w = Array::from_shape_fn((6, 10), |(i, j)| (i * 10 + j) as f32);
-        assert_eq!(of(Quantizer::uniform(8).apply(&w)), Choice::Int8 { group_size: 10 });
-        assert_eq!(of(Quantizer::uniform(3).per_channel(Axis(0)).apply(&w)), Choice::Int8 { group_size: 10 });
-        assert_eq!(of(Quantizer::uniform(4).per_group(3).apply(&w)), Choice::Int8 { group_size: 3 });
-        assert_eq!(of(Quantizer::uniform(4).per_group(99).apply(&w)), Choice::Int8 { group_size: 10 });
+        let integer = |bits, group_size| Choice::Integer { bits, group_size };
+        assert_eq!(of(Quantizer::uniform(8).apply(&w)), integer(Bits::Eight, 10));
+        assert_eq!(of(Quantizer::uniform(5).apply(&w)), integer(Bits::Eight, 10));
+        assert_eq!(of(Quantizer::uniform(3).per_channel(Axis(0)).apply(&w)), integer(Bits::Four, 10));
+        assert_eq!(of(Quantizer::uniform(4).per_group(3).apply(&w)), integer(Bits::Four, 3));
+        assert_eq!(of(Quantizer::uniform(2).per_group(99).apply(&w)), integer(Bits::Two, 10));
+        assert_eq!(of(Quantizer::uniform(1).apply(&w)), integer(Bits::Two, 10));
         assert_eq!(of(Quantizer::uniform(8).per_channel(Axis(1)).apply(&w)), Choice::Decoded);
         assert_eq!(of(Quantizer::uniform(16).apply(&w)), Choice::Decoded);
         assert_eq!(of(Quantizer::kmeans(4).apply(&w)), Choice::Decoded);
@@ -134,9 +154,15 @@ mod tests {
     #[test]
     fn groups_of_a_convolution_must_divide_its_last_axis() {
         let w = Array::from_shape_fn((2, 3, 4, 6), |(i, ..)| i as f32 + 1.0);
-        assert_eq!(of(Quantizer::uniform(4).per_group(3).apply(&w)), Choice::Int8 { group_size: 3 });
+        assert_eq!(
+            of(Quantizer::uniform(4).per_group(3).apply(&w)),
+            Choice::Integer { bits: Bits::Four, group_size: 3 }
+        );
         assert_eq!(of(Quantizer::uniform(4).per_group(4).apply(&w)), Choice::Decoded);
-        assert_eq!(of(Quantizer::uniform(4).per_group(32).apply(&w)), Choice::Int8 { group_size: 6 });
+        assert_eq!(
+            of(Quantizer::uniform(4).per_group(32).apply(&w)),
+            Choice::Integer { bits: Bits::Four, group_size: 6 }
+        );
     }
 
     #[test]
@@ -165,6 +191,15 @@ mod tests {
         assert_eq!(of(&[1 << 40, 0], 0..1 << 40, &block(1, 1)), FloatChoice::Dense);
         for isa in Isa::available() {
             assert_eq!(float_kernel(Pattern::Block, isa), format!("block-f32-{}", isa.name()));
+        }
+    }
+
+    #[test]
+    fn kernels_are_named_by_the_width_of_codes_and_the_instructions() {
+        for isa in Isa::available() {
+            for (bits, name) in [(1, "int2"), (2, "int2"), (3, "int4"), (4, "int4"), (5, "int8"), (8, "int8")] {
+                assert_eq!(integer_kernel(Bits::of(bits), isa), format!("{name}-{}", isa.name()));
+            }
         }
     }
 }

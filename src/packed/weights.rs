@@ -7,13 +7,13 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Data
 use super::{
     Activations, AtRest,
     at_rest::{Floats, Whole},
-    choose::{Choice, FloatChoice, choose, choose_floats, float_kernel},
+    choose::{Choice, FloatChoice, choose, choose_floats, float_kernel, integer_kernel},
     decoded::Decoded,
     dense,
 };
 use crate::{
     error::{Error, Result},
-    kernels::{self, Depth, Fixed, PackedInt8, PackedSparse, isa::Isa},
+    kernels::{self, Bits, Depth, Fixed, PackedInt8, PackedSparse, isa::Isa},
     tensor::{Grid, QuantizedTensor},
 };
 
@@ -23,12 +23,13 @@ use crate::{
 ///
 /// | weight | kernel | inputs |
 /// |---|---|---|
-/// | affine, 1 to 8 bits, a scale (below 1e19) per tensor, output channel or group of inputs | int8 | rounded to 8 bits, [`Activations`] |
+/// | affine, 5 to 8 bits, a scale (below 1e19) per tensor, output channel or group of inputs | int8 | rounded to 8 bits, [`Activations`] |
+/// | the same of 3 or 4 bits, and of 1 or 2 | int4, int2: codes stay packed in memory | the same |
 /// | codebooks, 16 bits, a scale per input | decoded | f32 |
 /// | pruned floats, sparse enough for it to pay | csr, nm or block, after what the mask allows | f32 |
 /// | pruned floats otherwise | dense | f32 |
 ///
-/// int8 sums are exact integers: the result is the same bits on every instruction set and any number of threads. f32 sums
+/// Sums of integers are exact: the result is the same bits on every instruction set and any number of threads. f32 sums
 /// are the same bits for any number of threads. Sparse quantized weights run on integers, zeros included. Where a weight
 /// is removed, a sparse kernel does not look at the input: NaN there does not spread.
 ///
@@ -100,7 +101,7 @@ impl PackedWeights {
         let (outputs, inputs) = (rows.len(), weights.shape()[1..].iter().product());
         let packed = match weights {
             Whole::Quantized(weights) => match choose(weights, &activations) {
-                Choice::Int8 { group_size } => int8(weights, rows, inputs, group_size, activations)?,
+                Choice::Integer { bits, group_size } => integers(weights, rows, (bits, group_size), activations)?,
                 Choice::Decoded => Packed::Decoded(Decoded::new(weights.clone(), rows, inputs)),
             },
             Whole::Floats(floats) => pruned(floats, rows, inputs)?,
@@ -138,16 +139,11 @@ impl PackedWeights {
         self.inputs
     }
 
-    /// The kernel that runs: `int8-`, `csr-f32-`, `nm-f32-` or `block-f32-` and its instruction set, `decoded-f32`, or
-    /// `dense-f32`.
+    /// The kernel that runs: `int8-`, `int4-`, `int2-`, `csr-f32-`, `nm-f32-` or `block-f32-` and its instruction set,
+    /// `decoded-f32`, or `dense-f32`.
     pub fn kernel(&self) -> &'static str {
         match &self.packed {
-            Packed::Int8 { isa, .. } => match isa.name() {
-                "avx512vnni" => "int8-avx512vnni",
-                "avxvnni" => "int8-avxvnni",
-                "avx2" => "int8-avx2",
-                _ => "int8-scalar",
-            },
+            Packed::Int8 { weights, isa, .. } => integer_kernel(weights.bits(), *isa),
             Packed::Decoded(_) => "decoded-f32",
             Packed::Sparse { kernel, .. } => kernel,
             Packed::Dense(_) => "dense-f32",
@@ -310,14 +306,14 @@ fn round(isa: Isa, x: &[f32], rows: usize, depth: Depth, activations: &Activatio
     }
 }
 
-fn int8(
+fn integers(
     q: &QuantizedTensor,
     rows: Range<usize>,
-    inputs: usize,
-    group_size: usize,
+    (bits, group_size): (Bits, usize),
     activations: Activations,
 ) -> Result<Packed> {
     let isa = Isa::detect()?;
+    let inputs = q.shape()[1..].iter().product();
     let depth = Depth::new(inputs, group_size.max(1))?;
     let Grid::Affine { scale, zero_point, lowest, .. } = q.grid() else {
         return Err(Error::Conflict { what: "a codebook has no integers".to_owned(), remedy: "decode it" });
@@ -334,6 +330,9 @@ fn int8(
         };
         (scale[index], zero_point.get(index).copied().unwrap_or(0) - lowest)
     };
-    let weights = PackedInt8::new(isa, &codes, rows.len(), depth, grid);
+    let mut weights = PackedInt8::new(isa, bits, &codes, rows.len(), depth, grid);
+    if matches!(activations, Activations::Static { zero_point: 1.. | ..=-1, .. }) {
+        weights = weights.with_code_sums();
+    }
     Ok(Packed::Int8 { weights, depth, isa, activations })
 }

@@ -2,10 +2,10 @@
 
 use std::{arch::x86_64::*, hint::black_box};
 
-use super::{Rows, add, add_multiple, finish, load, round_codes, store};
+use super::{Rows, above, add_multiple, finish, load, lowest, round_codes, store};
 use crate::kernels::{
-    kernel::{FloatLine, Kernel, Lanes, Quad, Tile},
-    products::{Ending, Out, Products},
+    kernel::{Bits, FloatLine, Kernel, Lanes, Quad, Stretch, Tile},
+    products::{Out, Products},
     quantize::{self, Round},
 };
 
@@ -23,6 +23,7 @@ impl Avx2 {
 impl Kernel for Avx2 {
     /// 12 accumulators (two partial sums an output), 2 weights, a broadcast and a product fill the 16 registers.
     const ROWS: usize = 6;
+    const GROUPED_ROWS: usize = 6;
     const LINES: usize = 1;
     const SUMS: usize = 4;
     const FUSED: bool = true;
@@ -38,32 +39,21 @@ impl Kernel for Avx2 {
     }
 
     #[inline(always)]
-    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]) {
+    fn tile(self, tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
         unsafe {
-            match tile.rows {
-                1 => tile_of::<1>(tile, sums),
-                2 => tile_of::<2>(tile, sums),
-                3 => tile_of::<3>(tile, sums),
-                4 => tile_of::<4>(tile, sums),
-                5 => tile_of::<5>(tile, sums),
-                _ => tile_of::<6>(tile, sums),
+            match tile.bits {
+                Bits::Two => any_rows::<2>(tile, stretch, sums),
+                Bits::Four => any_rows::<4>(tile, stretch, sums),
+                Bits::Eight => any_rows::<8>(tile, stretch, sums),
             }
         }
     }
 
     #[inline(always)]
-    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
-        self.tile(tile, products.sums);
+    fn finish(self, tile: &Tile, products: &mut Products<i32, f32>, out: &mut Out<f32>) {
         // SAFETY: `self` proves the features.
-        unsafe { add(products, totals) }
-    }
-
-    #[inline(always)]
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
-        self.tile(tile, products.sums);
-        // SAFETY: `self` proves the features.
-        unsafe { finish(products, ending, out) }
+        unsafe { finish(tile, products, |stretch, sums| self.tile(tile, stretch, sums), out) }
     }
 
     #[inline(always)]
@@ -89,21 +79,39 @@ impl Kernel for Avx2 {
     }
 }
 
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn any_rows<const BITS: u32>(tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
+    match tile.rows {
+        1 => tile_of::<1, BITS>(tile, stretch, sums),
+        2 => tile_of::<2, BITS>(tile, stretch, sums),
+        3 => tile_of::<3, BITS>(tile, stretch, sums),
+        4 => tile_of::<4, BITS>(tile, stretch, sums),
+        5 => tile_of::<5, BITS>(tile, stretch, sums),
+        _ => tile_of::<6, BITS>(tile, stretch, sums),
+    }
+}
+
 /// Half a line at a time: what a whole one takes would not fit the registers.
 #[target_feature(enable = "avx2,fma")]
-fn tile_of<const R: usize>(tile: &Tile, sums: &mut [Lanes<i32>]) {
-    let (panel, rows) = (tile.panel, Rows::<R>::new(tile, tile.panel.len()));
+fn tile_of<const R: usize, const BITS: u32>(tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
+    let rows = Rows::<_, R>::of(tile, stretch);
     for half in 0..2 {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
-        for (quad, line) in panel.iter().enumerate() {
-            let weights = widen(load(line, half));
-            for (row, acc) in acc.iter_mut().enumerate() {
-                // Four times the same four activations, in 16 bits.
-                // SAFETY: a row of the tile, and as many quads as the rows were made with.
-                let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(unsafe { rows.word(row, quad) }));
-                for (acc, weights) in acc.iter_mut().zip(weights) {
-                    *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(weights, a));
+        let mut quads = 0..rows.length;
+        for line in tile.lines_of(stretch) {
+            let mut packed = load(line, half);
+            for quad in quads.by_ref().take(8 / BITS as usize) {
+                let weights = widen(lowest::<BITS>(packed));
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    // Four times the same four activations, in 16 bits.
+                    // SAFETY: a row of the tile, and a quad that the rows have.
+                    let a = _mm256_cvtepi8_epi16(_mm_set1_epi32(unsafe { rows.word(row, quad) }));
+                    for (acc, weights) in acc.iter_mut().zip(weights) {
+                        *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(weights, a));
+                    }
                 }
+                packed = above::<BITS>(packed);
             }
         }
         for (sums, [low, high]) in sums[..R].iter_mut().zip(acc) {

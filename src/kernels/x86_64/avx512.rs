@@ -4,12 +4,10 @@ mod tile;
 
 use std::{arch::x86_64::*, hint::black_box};
 
-use tile::{Add, Finish, Store, any_rows};
-
-use super::{Bytes64, ends::ends};
+use super::{Bytes4, Bytes64, ends::ends};
 use crate::kernels::{
-    kernel::{FloatLine, Kernel, LANES, Lanes, Quad, Tile},
-    products::{Ending, Out, Products},
+    kernel::{FloatLine, Kernel, LANES, Lanes, Quad, Stretch, Tile},
+    products::{Out, Products},
     quantize::Round,
 };
 
@@ -31,6 +29,8 @@ impl Avx512Vnni {
 impl Kernel for Avx512Vnni {
     /// 24 accumulators, 3 weights and a broadcast fill 28 of the 32 registers.
     const ROWS: usize = 8;
+    /// 12 accumulators, 12 totals, 3 weights, a mask and a broadcast fill 29.
+    const GROUPED_ROWS: usize = 4;
     const LINES: usize = 3;
     const SUMS: usize = 16;
     const FUSED: bool = true;
@@ -46,27 +46,21 @@ impl Kernel for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn tile(self, tile: &Tile, sums: &mut [Lanes<i32>]) {
+    fn tile(self, tile: &Tile, stretch: &Stretch, sums: &mut [Lanes<i32>]) {
         // SAFETY: `self` proves the features.
-        unsafe { any_rows(tile, Store { sums }) }
+        unsafe { tile::run(tile, tile::Store { stretch, sums }) }
     }
 
     #[inline(always)]
-    fn add(self, tile: &Tile, products: &mut Products<i32>, totals: &mut [Lanes<f32>]) {
+    fn finish(self, tile: &Tile, products: &mut Products<i32, f32>, out: &mut Out<f32>) {
         // SAFETY: `self` proves the features.
-        unsafe { any_rows(tile, Add { products, totals }) }
+        unsafe { tile::run(tile, tile::Finish { products, out }) }
     }
 
     #[inline(always)]
-    fn finish(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
+    fn finish_i32(self, tile: &Tile, products: &mut Products<i32, i32>, out: &mut Out<i32>) {
         // SAFETY: `self` proves the features.
-        unsafe { any_rows(tile, Finish { products, ending, out }) }
-    }
-
-    #[inline(always)]
-    fn finish_i32(self, tile: &Tile, products: &mut Products<i32>, ending: &Ending<i32>, out: &mut Out<i32>) {
-        // SAFETY: `self` proves the features.
-        unsafe { any_rows(tile, Finish { products, ending, out }) }
+        unsafe { tile::run(tile, tile::Finish { products, out }) }
     }
 
     #[inline(always)]
@@ -176,6 +170,14 @@ pub(super) fn load<T: Bytes64>(from: &T) -> __m512i {
     unsafe { _mm512_loadu_si512(std::ptr::from_ref(from).cast()) }
 }
 
+/// Sixteen bytes as numbers of 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen(bytes: &Lanes<u8>) -> __m512i {
+    // SAFETY: sixteen bytes.
+    _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn store<T: Bytes64>(to: &mut T, value: __m512i) {
@@ -199,14 +201,6 @@ fn load_some<T: Bytes4>(from: &[T]) -> __m512i {
     // SAFETY: no more than there are.
     unsafe { _mm512_maskz_loadu_epi32(first_of(from.len()), from.as_ptr().cast()) }
 }
-
-/// # Safety
-/// A type of 4 bytes for which any bytes are a value.
-unsafe trait Bytes4 {}
-// SAFETY: 4 bytes.
-unsafe impl Bytes4 for f32 {}
-// SAFETY: 4 bytes.
-unsafe impl Bytes4 for i32 {}
 
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn spin(rounds: usize) -> usize {

@@ -11,41 +11,66 @@ mod float;
 use std::arch::x86_64::*;
 
 use super::{
-    kernel::{FloatLine, LANES, Lanes, Line, Quad, Tile},
-    products::{Ending, Out, Products, Shift},
+    grid::Zeros,
+    kernel::{FloatLine, LANES, Lanes, Line, Quad, Stretch, Tile},
+    products::{Out, Products},
     quantize::Round,
 };
 
-/// The quads of a tile of `R` rows, checked once: a check in the loop over them would take registers from the sums.
+/// Part of `R` rows, checked once: a check in the loop over them would take registers from the sums.
 #[derive(Clone, Copy)]
-struct Rows<'a, const R: usize> {
-    quads: &'a [Quad],
+struct Rows<'a, T, const R: usize> {
+    items: &'a [T],
     stride: usize,
     length: usize,
 }
 
-impl<'a, const R: usize> Rows<'a, R> {
-    /// The first `length` quads of each row.
+impl<'a, T: Copy, const R: usize> Rows<'a, T, R> {
+    /// The first `length` of each `stride`.
     ///
     /// # Panics
-    /// If the tile has less.
+    /// If there are less.
     #[inline(always)]
-    fn new(tile: &Tile<'a>, length: usize) -> Self {
-        assert!(length <= tile.stride && (R - 1) * tile.stride + length <= tile.quads.len());
-        Rows { quads: tile.quads, stride: tile.stride, length }
+    fn new(items: &'a [T], stride: usize, length: usize) -> Self {
+        assert!(length <= stride && (R - 1) * stride + length <= items.len());
+        Rows { items, stride, length }
+    }
+
+    /// # Safety
+    /// `row < R`, and `index < length`.
+    #[inline(always)]
+    unsafe fn at(&self, row: usize, index: usize) -> T {
+        debug_assert!(row < R && index < self.length);
+        // SAFETY: at most `(R - 1) * stride + length - 1`, which `new` has checked.
+        unsafe { *self.items.get_unchecked(row * self.stride + index) }
+    }
+}
+
+impl<'a, const R: usize> Rows<'a, Quad, R> {
+    /// The quads of a stretch.
+    #[inline(always)]
+    fn of(tile: &Tile<'a>, stretch: &Stretch) -> Self {
+        Rows::new(&tile.quads[stretch.first..], tile.stride, stretch.quads)
     }
 
     /// A quad as the 32-bit number that a broadcast takes.
     ///
     /// # Safety
-    /// `row < R`, and `quad < length`.
+    /// As of [`at`](Rows::at).
     #[inline(always)]
     unsafe fn word(&self, row: usize, quad: usize) -> i32 {
-        debug_assert!(row < R && quad < self.length);
-        // SAFETY: at most `(R - 1) * stride + length - 1`, which `new` has checked.
-        i32::from_le_bytes(unsafe { self.quads.get_unchecked(row * self.stride + quad) }.map(|code| code as u8))
+        // SAFETY: the caller's.
+        i32::from_le_bytes(unsafe { self.at(row, quad) }.map(|code| code as u8))
     }
 }
+
+/// # Safety
+/// A type of 4 bytes, none of them padding, for which any bytes are a value.
+unsafe trait Bytes4 {}
+// SAFETY: 4 bytes.
+unsafe impl Bytes4 for f32 {}
+// SAFETY: 4 bytes.
+unsafe impl Bytes4 for i32 {}
 
 /// # Safety
 /// A type of 64 bytes, none of them padding, for which any bytes are a value.
@@ -54,10 +79,8 @@ unsafe trait Bytes64 {}
 unsafe impl Bytes64 for Line {}
 // SAFETY: 64 bytes.
 unsafe impl Bytes64 for [i8; 64] {}
-// SAFETY: sixteen integers.
-unsafe impl Bytes64 for Lanes<i32> {}
-// SAFETY: sixteen floats.
-unsafe impl Bytes64 for Lanes<f32> {}
+// SAFETY: sixteen times four bytes.
+unsafe impl<T: Bytes4> Bytes64 for Lanes<T> {}
 // SAFETY: sixteen floats.
 unsafe impl Bytes64 for FloatLine {}
 
@@ -78,52 +101,32 @@ fn store<T: Bytes64>(to: &mut T, half: usize, value: __m256i) {
     unsafe { _mm256_storeu_si256(halves.add(half & 1), value) }
 }
 
-/// Half the total of a row, with its product, for panels of one line.
+/// [`Kernel::finish`](super::kernel::Kernel::finish) for panels of one line; `sum` is the tile for a group.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn total(products: &Products<i32>, row: usize, half: usize, before: __m256) -> __m256 {
-    let grid = &products.grid[0];
-    let shift = match products.shift {
-        Shift::Rows(shifts) => _mm256_set1_epi32(shifts[row]),
-        Shift::Lanes(row_sums, offsets) => {
-            let of_zero_w = _mm256_mullo_epi32(load(&grid.zero, half), _mm256_set1_epi32(row_sums[row]));
-            _mm256_add_epi32(of_zero_w, load(&offsets[0], half))
-        }
-    };
-    let product = _mm256_cvtepi32_ps(_mm256_sub_epi32(load(&products.sums[row], half), shift));
-    _mm256_fmadd_ps(_mm256_castsi256_ps(load(&grid.scale, half)), product, before)
-}
-
-/// [`Kernel::add`](super::kernel::Kernel::add), when the sums are there.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn add(products: &Products<i32>, totals: &mut [Lanes<f32>]) {
-    for half in 0..2 {
-        for (row, totals) in totals.iter_mut().enumerate() {
-            let before = _mm256_castsi256_ps(load(totals, half));
-            store(totals, half, _mm256_castps_si256(total(products, row, half, before)));
+fn finish(
+    tile: &Tile,
+    products: &mut Products<i32, f32>,
+    sum: impl Fn(&Stretch, &mut [Lanes<i32>]),
+    out: &mut Out<f32>,
+) {
+    products.totals.fill([0.0; LANES]);
+    for group in 0..tile.groups {
+        sum(&tile.stretch(group), products.sums);
+        for half in 0..2 {
+            add(tile, products, group, half);
         }
     }
-}
-
-/// [`Kernel::finish`](super::kernel::Kernel::finish), when the sums are there.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn finish(products: &Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
     let mut bias = [0.0; LANES];
-    let some = ending.bias.len().min(LANES);
-    bias[..some].copy_from_slice(&ending.bias[..some]);
-    for (row, out_row) in out.out.chunks_mut(out.stride).take(products.sums.len()).enumerate() {
-        let scale = _mm256_set1_ps(ending.scales[row]);
+    let some = products.bias.len().min(LANES);
+    bias[..some].copy_from_slice(&products.bias[..some]);
+    for (row, out_row) in out.out.chunks_mut(out.stride).take(tile.rows).enumerate() {
+        let scale = _mm256_set1_ps(products.scales[row]);
         let mut lanes = [0.0; LANES];
         for half in 0..2 {
-            let before = match ending.totals {
-                Some(totals) => _mm256_castsi256_ps(load(&totals[row], half)),
-                None => _mm256_setzero_ps(),
-            };
+            let total = _mm256_castsi256_ps(load(&products.totals[row], half));
             let bias = _mm256_castsi256_ps(load(&bias, half));
-            let ended = _mm256_fmadd_ps(total(products, row, half, before), scale, bias);
-            store(&mut lanes, half, _mm256_castps_si256(ended));
+            store(&mut lanes, half, _mm256_castps_si256(_mm256_fmadd_ps(total, scale, bias)));
         }
         let out_row = &mut out_row[..out.columns];
         match out_row.first_chunk_mut() {
@@ -131,6 +134,57 @@ fn finish(products: &Products<i32>, ending: &Ending<f32>, out: &mut Out<f32>) {
             None => out_row.copy_from_slice(&lanes[..out_row.len()]),
         }
     }
+}
+
+/// Adds half of a group's products to the totals.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add(tile: &Tile, products: &mut Products<i32, f32>, group: usize, half: usize) {
+    let grid = &products.grid;
+    let scale = _mm256_castsi256_ps(load(&grid.scales[group], half));
+    let zeros = match grid.zeros {
+        Zeros::One(zero) => _mm256_set1_epi32(zero),
+        Zeros::Bytes(zeros) => widen_half(&zeros[group], half),
+        Zeros::Words(zeros) => load(&zeros[group], half),
+    };
+    let offset = match products.zero_a {
+        0 => _mm256_setzero_si256(),
+        zero_a => _mm256_mullo_epi32(load(&grid.code_sums[group], half), _mm256_set1_epi32(zero_a)),
+    };
+    let rows = products.sums.iter().zip(&mut *products.totals).take(tile.rows).enumerate();
+    for (row, (sums, total)) in rows {
+        let row_sum = _mm256_set1_epi32(products.row_sums[row * tile.groups + group]);
+        let shift = _mm256_sub_epi32(_mm256_mullo_epi32(zeros, row_sum), offset);
+        let product = _mm256_cvtepi32_ps(_mm256_add_epi32(load(sums, half), shift));
+        let before = _mm256_castsi256_ps(load(total, half));
+        store(total, half, _mm256_castps_si256(_mm256_fmadd_ps(scale, product, before)));
+    }
+}
+
+/// Half of sixteen bytes, as numbers of 32 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen_half(bytes: &Lanes<u8>, half: usize) -> __m256i {
+    let halves: *const __m128i = bytes.as_ptr().wrapping_add(8 * (half & 1)).cast();
+    // SAFETY: eight bytes, from the first or from the ninth of sixteen.
+    unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(halves)) }
+}
+
+/// The codes in the lowest bits of each byte.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn lowest<const BITS: u32>(packed: __m256i) -> __m256i {
+    match BITS {
+        8 => packed,
+        _ => _mm256_and_si256(packed, _mm256_set1_epi8((1 << BITS) - 1)),
+    }
+}
+
+/// The codes above them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn above<const BITS: u32>(packed: __m256i) -> __m256i {
+    _mm256_srl_epi32(packed, _mm_cvtsi32_si128(BITS as i32))
 }
 
 /// [`Kernel::round`](super::kernel::Kernel::round).

@@ -1,57 +1,44 @@
-//! The AVX-512 tile: its sums stay in registers from what the zero points take to the outputs.
+//! The tile of the integer product: sixteen outputs times four inputs an instruction, one body for all widths of codes.
 
 use std::arch::x86_64::*;
 
 use super::{
-    super::{Bytes64, Rows},
-    Bytes4, first_of, load, load_some, store,
+    super::{Bytes4, Rows},
+    first_of, load, load_some, store, widen,
 };
 use crate::kernels::{
-    kernel::{LANES, Lanes, Tile},
-    products::{Ending, Out, Products, Shift},
+    grid::Zeros,
+    kernel::{Bits, LANES, Lanes, Line, Stretch, Tile},
+    products::{Out, Output, Products},
 };
 
-/// What a tile's sums start from and what becomes of them, in registers both: inlined by force, which a function with
-/// features of its own cannot be.
+/// What becomes of a tile's sums, in registers from start to end: inlined by force, which a function with features of
+/// its own cannot be.
 pub(super) trait End {
     /// # Safety
-    /// The machine has AVX-512 F.
-    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R];
-
-    /// # Safety
-    /// The machine has AVX-512 F.
-    unsafe fn end<const R: usize, const L: usize>(self, sums: [[__m512i; L]; R]);
+    /// The machine has AVX-512 VNNI.
+    unsafe fn run<const R: usize, const L: usize, const BITS: u32>(self, tile: &Tile);
 }
 
-/// They are stored as they are.
+/// Those of a stretch are stored as they are.
 pub(super) struct Store<'a> {
+    pub(super) stretch: &'a Stretch,
     pub(super) sums: &'a mut [Lanes<i32>],
 }
 
-/// They are added to the totals.
-pub(super) struct Add<'a, 'p> {
-    pub(super) products: &'a Products<'p, i32>,
-    pub(super) totals: &'a mut [Lanes<f32>],
-}
-
-/// They are made outputs.
+/// Those of all groups are made outputs.
 pub(super) struct Finish<'a, 'p, 'o, T> {
-    pub(super) products: &'a Products<'p, i32>,
-    pub(super) ending: &'a Ending<'a, T>,
+    pub(super) products: &'a mut Products<'p, i32, T>,
     pub(super) out: &'a mut Out<'o, T>,
 }
 
 impl End for Store<'_> {
     #[inline(always)]
-    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        // SAFETY: the caller has the features.
-        unsafe { [[_mm512_setzero_si512(); L]; R] }
-    }
-
-    #[inline(always)]
-    unsafe fn end<const R: usize, const L: usize>(self, sums: [[__m512i; L]; R]) {
+    unsafe fn run<const R: usize, const L: usize, const BITS: u32>(self, tile: &Tile) {
         // SAFETY: the caller has the features.
         unsafe {
+            let mut sums = [[_mm512_setzero_si512(); L]; R];
+            multiply::<R, L, BITS, true>(tile, self.stretch, &mut sums);
             for (to, sum) in self.sums[..R * L].iter_mut().zip(sums.as_flattened()) {
                 store(to, *sum);
             }
@@ -59,53 +46,29 @@ impl End for Store<'_> {
     }
 }
 
-impl End for Add<'_, '_> {
+impl<T: Number> End for Finish<'_, '_, '_, T> {
     #[inline(always)]
-    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        // SAFETY: the caller has the features.
-        unsafe { shifted(self.products) }
-    }
-
-    #[inline(always)]
-    unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
+    unsafe fn run<const R: usize, const L: usize, const BITS: u32>(self, tile: &Tile) {
         // SAFETY: the caller has the features.
         unsafe {
-            let totals = self.totals[..R * L].as_chunks_mut::<L>().0;
-            let scales = scales::<L>(self.products);
-            for (totals, products) in totals.iter_mut().zip(products) {
-                for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
-                    store(total, f32::add(load(total), scale, product));
+            let last = tile.groups - 1;
+            let row_sums = Rows::new(self.products.row_sums, tile.groups, tile.groups);
+            let mut totals = [[_mm512_setzero_si512(); L]; R];
+            for group in 0..last {
+                let products = self.products::<R, L, BITS, false>(tile, group, row_sums);
+                let scales = self.scales::<L>(group);
+                for (totals, products) in totals.iter_mut().zip(products) {
+                    for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
+                        *total = T::add(*total, scale, product);
+                    }
                 }
             }
-        }
-    }
-}
-
-impl<T: Number> End for Finish<'_, '_, '_, T>
-where
-    Lanes<T>: Bytes64,
-{
-    #[inline(always)]
-    unsafe fn start<const R: usize, const L: usize>(&self) -> [[__m512i; L]; R] {
-        // SAFETY: the caller has the features.
-        unsafe { shifted(self.products) }
-    }
-
-    #[inline(always)]
-    unsafe fn end<const R: usize, const L: usize>(self, products: [[__m512i; L]; R]) {
-        // SAFETY: the caller has the features.
-        unsafe {
-            let (scales_a, scales, bias) =
-                (&self.ending.scales[..R], scales::<L>(self.products), bias::<_, L>(self.ending));
-            let totals = self.ending.totals.map(|totals| totals[..R * L].as_chunks::<L>().0);
+            let products = self.products::<R, L, BITS, true>(tile, last, row_sums);
+            let (scales_a, scales, bias) = (&self.products.scales[..R], self.scales::<L>(last), self.bias::<L>());
             let mut out = Places::<T, R, L>::new(self.out);
             for (row, products) in products.into_iter().enumerate() {
                 for (line, product) in products.into_iter().enumerate() {
-                    let before = match totals {
-                        Some(totals) => load(&totals[row][line]),
-                        None => _mm512_setzero_si512(),
-                    };
-                    let total = T::add(before, scales[line], product);
+                    let total = T::add(totals[row][line], scales[line], product);
                     out.put(row, line, T::end(total, scales_a[row], bias[line]));
                 }
             }
@@ -113,16 +76,93 @@ where
     }
 }
 
-/// What outputs are: `Output`, sixteen at a time, their bits in a register whatever they mean.
-trait Number: Bytes4 {
-    /// A total and one more product.
+impl<T: Number> Finish<'_, '_, '_, T> {
+    /// The products of a group. What zero points take is taken before there are sums.
     ///
     /// # Safety
-    /// The machine has AVX-512 F.
-    unsafe fn add(total: __m512i, scale_w: __m512, product: __m512i) -> __m512i;
+    /// The machine has AVX-512 VNNI; `row_sums` have the group.
+    #[inline(always)]
+    unsafe fn products<const R: usize, const L: usize, const BITS: u32, const LAST: bool>(
+        &self,
+        tile: &Tile,
+        group: usize,
+        row_sums: Rows<i32, R>,
+    ) -> [[__m512i; L]; R] {
+        // SAFETY: the caller has the features.
+        unsafe {
+            let grid = &self.products.grid;
+            let row_sum = |row: usize| _mm512_set1_epi32(row_sums.at(row, group));
+            let mut sums = [[_mm512_setzero_si512(); L]; R];
+            if let Zeros::One(zero) = grid.zeros {
+                let zero = _mm512_set1_epi32(zero);
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    *sums = [_mm512_mullo_epi32(zero, row_sum(row)); L];
+                }
+            } else {
+                let mut zeros = [_mm512_setzero_si512(); L];
+                for (line, to) in zeros.iter_mut().enumerate() {
+                    *to = match grid.zeros {
+                        Zeros::One(zero) => _mm512_set1_epi32(zero),
+                        Zeros::Bytes(bytes) => widen(&bytes.as_chunks::<L>().0[group][line]),
+                        Zeros::Words(words) => load(&words.as_chunks::<L>().0[group][line]),
+                    };
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let row_sum = row_sum(row);
+                    for (sum, zeros) in sums.iter_mut().zip(zeros) {
+                        *sum = _mm512_mullo_epi32(zeros, row_sum);
+                    }
+                }
+            }
+            if self.products.zero_a != 0 {
+                let zero_a = _mm512_set1_epi32(self.products.zero_a);
+                for line in 0..L {
+                    let offset = _mm512_mullo_epi32(load(&grid.code_sums.as_chunks::<L>().0[group][line]), zero_a);
+                    for sums in &mut sums {
+                        sums[line] = _mm512_sub_epi32(sums[line], offset);
+                    }
+                }
+            }
+            multiply::<R, L, BITS, LAST>(tile, &tile.stretch(group), &mut sums);
+            sums
+        }
+    }
 
-    /// The outputs that totals come to.
-    ///
+    /// # Safety
+    /// The machine has AVX-512 F.
+    #[inline(always)]
+    unsafe fn scales<const L: usize>(&self, group: usize) -> [__m512i; L] {
+        // SAFETY: the caller has the features.
+        unsafe {
+            let mut scales = [_mm512_setzero_si512(); L];
+            for (scale, line) in scales.iter_mut().zip(&self.products.grid.scales.as_chunks::<L>().0[group]) {
+                *scale = load(line);
+            }
+            scales
+        }
+    }
+
+    /// # Safety
+    /// The machine has AVX-512 F.
+    #[inline(always)]
+    unsafe fn bias<const L: usize>(&self) -> [__m512i; L] {
+        // SAFETY: the caller has the features.
+        unsafe {
+            let mut bias = [_mm512_setzero_si512(); L];
+            for (bias, some) in bias.iter_mut().zip(self.products.bias.chunks(LANES)) {
+                *bias = load_some(some);
+            }
+            bias
+        }
+    }
+}
+
+/// What sixteen products add up to.
+pub(super) trait Number: Bytes4 + Output {
+    /// # Safety
+    /// The machine has AVX-512 F.
+    unsafe fn add(total: __m512i, scale_w: __m512i, product: __m512i) -> __m512i;
+
     /// # Safety
     /// The machine has AVX-512 F.
     unsafe fn end(total: __m512i, scale_a: f32, bias: __m512i) -> __m512i;
@@ -130,11 +170,11 @@ trait Number: Bytes4 {
 
 impl Number for f32 {
     #[inline(always)]
-    unsafe fn add(total: __m512i, scale_w: __m512, product: __m512i) -> __m512i {
+    unsafe fn add(total: __m512i, scale_w: __m512i, product: __m512i) -> __m512i {
         // SAFETY: the caller has the features.
         unsafe {
-            let total = _mm512_fmadd_ps(scale_w, _mm512_cvtepi32_ps(product), _mm512_castsi512_ps(total));
-            _mm512_castps_si512(total)
+            let (total, scale_w) = (_mm512_castsi512_ps(total), _mm512_castsi512_ps(scale_w));
+            _mm512_castps_si512(_mm512_fmadd_ps(scale_w, _mm512_cvtepi32_ps(product), total))
         }
     }
 
@@ -150,7 +190,7 @@ impl Number for f32 {
 
 impl Number for i32 {
     #[inline(always)]
-    unsafe fn add(total: __m512i, _: __m512, product: __m512i) -> __m512i {
+    unsafe fn add(total: __m512i, _: __m512i, product: __m512i) -> __m512i {
         // SAFETY: the caller has the features.
         unsafe { _mm512_add_epi32(total, product) }
     }
@@ -159,68 +199,6 @@ impl Number for i32 {
     unsafe fn end(total: __m512i, _: f32, bias: __m512i) -> __m512i {
         // SAFETY: the caller has the features.
         unsafe { _mm512_add_epi32(total, bias) }
-    }
-}
-
-/// What the zero points take, taken before there are sums.
-///
-/// # Safety
-/// The machine has AVX-512 F.
-#[inline(always)]
-unsafe fn shifted<const R: usize, const L: usize>(products: &Products<i32>) -> [[__m512i; L]; R] {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let mut starts = [[_mm512_setzero_si512(); L]; R];
-        match products.shift {
-            Shift::Rows(shifts) => {
-                for (starts, shift) in starts.iter_mut().zip(&shifts[..R]) {
-                    *starts = [_mm512_set1_epi32(shift.wrapping_neg()); L];
-                }
-            }
-            Shift::Lanes(row_sums, offsets) => {
-                let (grid, offsets) = (&products.grid[..L], &offsets[..L]);
-                for (starts, row_sum) in starts.iter_mut().zip(&row_sums[..R]) {
-                    let row_sum = _mm512_set1_epi32(row_sum.wrapping_neg());
-                    for (line, start) in starts.iter_mut().enumerate() {
-                        let of_zero_w = _mm512_mullo_epi32(load(&grid[line].zero), row_sum);
-                        *start = _mm512_sub_epi32(of_zero_w, load(&offsets[line]));
-                    }
-                }
-            }
-        }
-        starts
-    }
-}
-
-/// The scales of a group's weights.
-///
-/// # Safety
-/// The machine has AVX-512 F.
-#[inline(always)]
-unsafe fn scales<const L: usize>(products: &Products<i32>) -> [__m512; L] {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let mut scales = [_mm512_setzero_ps(); L];
-        for (scale, grid) in scales.iter_mut().zip(&products.grid[..L]) {
-            *scale = _mm512_castsi512_ps(load(&grid.scale));
-        }
-        scales
-    }
-}
-
-/// The bias of a tile's outputs, 0 where it ends.
-///
-/// # Safety
-/// The machine has AVX-512 F.
-#[inline(always)]
-unsafe fn bias<T: Bytes4, const L: usize>(ending: &Ending<T>) -> [__m512i; L] {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let mut bias = [_mm512_setzero_si512(); L];
-        for (bias, some) in bias.iter_mut().zip(ending.bias.chunks(LANES)) {
-            *bias = load_some(some);
-        }
-        bias
     }
 }
 
@@ -260,52 +238,118 @@ impl<'a, T: Bytes4, const R: usize, const L: usize> Places<'a, T, R, L> {
     }
 }
 
-/// The tile, of whatever lines and rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn any_rows(tile: &Tile, end: impl End) {
-    match tile.lines {
-        1 => any_of_rows::<1>(tile, end),
-        2 => any_of_rows::<2>(tile, end),
-        _ => any_of_rows::<3>(tile, end),
+pub(super) fn run(tile: &Tile, end: impl End) {
+    match tile.bits {
+        Bits::Two => any_lines::<2>(tile, end),
+        Bits::Four => any_lines::<4>(tile, end),
+        Bits::Eight => any_lines::<8>(tile, end),
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn any_of_rows<const L: usize>(tile: &Tile, end: impl End) {
+fn any_lines<const BITS: u32>(tile: &Tile, end: impl End) {
+    match tile.lines {
+        1 => any_rows::<1, BITS>(tile, end),
+        2 => any_rows::<2, BITS>(tile, end),
+        _ => any_rows::<3, BITS>(tile, end),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn any_rows<const L: usize, const BITS: u32>(tile: &Tile, end: impl End) {
     match tile.rows {
-        1 => tile_of::<1, L>(tile, end),
-        2 => tile_of::<2, L>(tile, end),
-        3 => tile_of::<3, L>(tile, end),
-        4 => tile_of::<4, L>(tile, end),
-        5 => tile_of::<5, L>(tile, end),
-        6 => tile_of::<6, L>(tile, end),
-        7 => tile_of::<7, L>(tile, end),
-        _ => tile_of::<8, L>(tile, end),
+        1 => tile_of::<1, L, BITS>(tile, end),
+        2 => tile_of::<2, L, BITS>(tile, end),
+        3 => tile_of::<3, L, BITS>(tile, end),
+        4 => tile_of::<4, L, BITS>(tile, end),
+        5 => tile_of::<5, L, BITS>(tile, end),
+        6 => tile_of::<6, L, BITS>(tile, end),
+        7 => tile_of::<7, L, BITS>(tile, end),
+        _ => tile_of::<8, L, BITS>(tile, end),
     }
 }
 
 #[inline(never)] // one copy of each, with all registers to itself
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile_of<const R: usize, const L: usize>(tile: &Tile, end: impl End) {
-    let panel = tile.panel.as_chunks::<L>().0;
-    let rows = Rows::<R>::new(tile, panel.len());
+fn tile_of<const R: usize, const L: usize, const BITS: u32>(tile: &Tile, end: impl End) {
     // SAFETY: this function has the features.
-    let mut acc = unsafe { end.start::<R, L>() };
-    for (quad, lines) in panel.iter().enumerate() {
-        let mut weights = [_mm512_setzero_si512(); L];
-        for (weights, line) in weights.iter_mut().zip(lines) {
-            *weights = load(line);
+    unsafe { end.run::<R, L, BITS>(tile) }
+}
+
+/// Adds the products of a stretch to the sums; whether it is the last decides what is worth asking the memory for.
+///
+/// # Safety
+/// The machine has AVX-512 VNNI.
+#[inline(always)]
+unsafe fn multiply<const R: usize, const L: usize, const BITS: u32, const LAST: bool>(
+    tile: &Tile,
+    stretch: &Stretch,
+    sums: &mut [[__m512i; L]; R],
+) {
+    let (rows, in_line) = (Rows::<_, R>::of(tile, stretch), 8 / BITS as usize);
+    let panel = &tile.panel.as_chunks::<L>().0[stretch.place..][..rows.length.div_ceil(in_line)];
+    // Few sums would wait for themselves: every second quad has its own.
+    let chains = if R <= 2 && BITS < 8 { 2 } else { 1 };
+    // SAFETY: the caller has the features.
+    let mut chained = unsafe { [*sums, [[_mm512_setzero_si512(); L]; R]] };
+    for (index, lines) in panel.iter().enumerate() {
+        if R == 1 && BITS < 8 && !LAST {
+            prefetch(lines);
         }
-        for (row, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: a row of the tile, and as many quads as the rows were made with.
-            let a = _mm512_set1_epi32(unsafe { rows.word(row, quad) });
-            for (acc, weights) in acc.iter_mut().zip(weights) {
-                *acc = _mm512_dpbusd_epi32(*acc, weights, a);
+        for (part, quad) in (index * in_line..rows.length).take(in_line).enumerate() {
+            // SAFETY: the caller has the features; rows are those of the tile, and quads are compared with theirs.
+            unsafe {
+                let mut weights = [_mm512_setzero_si512(); L];
+                for (weights, line) in weights.iter_mut().zip(lines) {
+                    *weights = codes::<BITS>(line, part);
+                }
+                for (row, sums) in chained[part % chains].iter_mut().enumerate() {
+                    let a = _mm512_set1_epi32(rows.word(row, quad));
+                    for (sum, weights) in sums.iter_mut().zip(weights) {
+                        *sum = _mm512_dpbusd_epi32(*sum, weights, a);
+                    }
+                }
             }
         }
     }
-    // SAFETY: this function has the features.
-    unsafe { end.end(acc) }
+    *sums = chained[0];
+    if chains > 1 {
+        for (sums, others) in sums.iter_mut().zip(chained[1]) {
+            for (sum, other) in sums.iter_mut().zip(others) {
+                // SAFETY: the caller has the features.
+                *sum = unsafe { _mm512_add_epi32(*sum, other) };
+            }
+        }
+    }
+}
+
+/// Asks for the lines a page further on: where scales are read in between, the hardware does not look so far.
+#[inline(always)]
+fn prefetch(lines: &[Line]) {
+    for line in lines {
+        // SAFETY: a prefetch may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).wrapping_add(64).cast()) }
+    }
+}
+
+/// The codes of one of the quads in a line.
+///
+/// # Safety
+/// The machine has AVX-512 F.
+#[inline(always)]
+unsafe fn codes<const BITS: u32>(line: &Line, part: usize) -> __m512i {
+    // SAFETY: the caller has the features; a line is as large and as aligned as a register.
+    unsafe {
+        if BITS == 8 {
+            return load(line);
+        }
+        // Read once for each part: the sums leave no register in which it could be kept.
+        let packed = std::ptr::from_ref(line).cast::<__m512i>().read_volatile();
+        let above = _mm512_srl_epi32(packed, _mm_cvtsi32_si128((part * BITS as usize) as i32));
+        _mm512_and_si512(above, _mm512_set1_epi8((1 << BITS) - 1))
+    }
 }
