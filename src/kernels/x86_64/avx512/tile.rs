@@ -8,7 +8,7 @@ use super::{
 };
 use crate::kernels::{
     grid::Zeros,
-    kernel::{Bits, LANES, Lanes, Line, Stretch, Tile},
+    kernel::{Bits, LANES, Lanes, Line, Quad, Stretch, Tile},
     products::{Out, Output, Products},
 };
 
@@ -51,18 +51,41 @@ impl<T: Number> End for Finish<'_, '_, '_, T> {
     unsafe fn run<const R: usize, const L: usize, const BITS: u32>(self, tile: &Tile) {
         // SAFETY: the caller has the features.
         unsafe {
-            let last = tile.groups - 1;
             let row_sums = Rows::new(self.products.row_sums, tile.groups, tile.groups);
             let mut totals = [[_mm512_setzero_si512(); L]; R];
-            for group in 0..last {
-                let products = self.products::<R, L, BITS, false>(tile, group, row_sums);
-                let scales = self.scales::<L>(group);
-                for (totals, products) in totals.iter_mut().zip(products) {
-                    for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
-                        *total = T::add(*total, scale, product);
+            if tile.groups > 1 {
+                for group in 0..tile.groups - 1 {
+                    let products = self.products::<R, L, BITS, false>(tile, group, row_sums);
+                    let scales = self.scales::<L>(group);
+                    for (totals, products) in totals.iter_mut().zip(products) {
+                        for ((total, product), scale) in totals.iter_mut().zip(products).zip(scales) {
+                            *total = T::add(*total, scale, product);
+                        }
                     }
                 }
+                self.end::<R, L, BITS>(tile, row_sums, totals);
+            } else {
+                self.end::<R, L, BITS>(tile, row_sums, totals);
             }
+        }
+    }
+}
+
+impl<T: Number> Finish<'_, '_, '_, T> {
+    /// The last group, and outputs.
+    ///
+    /// # Safety
+    /// The machine has AVX-512 VNNI.
+    #[inline(always)]
+    unsafe fn end<const R: usize, const L: usize, const BITS: u32>(
+        self,
+        tile: &Tile,
+        row_sums: Rows<i32, R>,
+        totals: [[__m512i; L]; R],
+    ) {
+        // SAFETY: the caller has the features.
+        unsafe {
+            let last = tile.groups - 1;
             let products = self.products::<R, L, BITS, true>(tile, last, row_sums);
             let (scales_a, scales, bias) = (&self.products.scales[..R], self.scales::<L>(last), self.bias::<L>());
             let mut out = Places::<T, R, L>::new(self.out);
@@ -74,9 +97,7 @@ impl<T: Number> End for Finish<'_, '_, '_, T> {
             }
         }
     }
-}
 
-impl<T: Number> Finish<'_, '_, '_, T> {
     /// The products of a group. What zero points take is taken before there are sums.
     ///
     /// # Safety
@@ -296,24 +317,21 @@ unsafe fn multiply<const R: usize, const L: usize, const BITS: u32, const LAST: 
     let chains = if R <= 2 && BITS < 8 { 2 } else { 1 };
     // SAFETY: the caller has the features.
     let mut chained = unsafe { [*sums, [[_mm512_setzero_si512(); L]; R]] };
-    for (index, lines) in panel.iter().enumerate() {
+    let (whole, rest) = panel.split_at(rows.length / in_line);
+    for (index, lines) in whole.iter().enumerate() {
         if R == 1 && BITS < 8 && !LAST {
             prefetch(lines);
         }
-        for (part, quad) in (index * in_line..rows.length).take(in_line).enumerate() {
-            // SAFETY: the caller has the features; rows are those of the tile, and quads are compared with theirs.
-            unsafe {
-                let mut weights = [_mm512_setzero_si512(); L];
-                for (weights, line) in weights.iter_mut().zip(lines) {
-                    *weights = codes::<BITS>(line, part);
-                }
-                for (row, sums) in chained[part % chains].iter_mut().enumerate() {
-                    let a = _mm512_set1_epi32(rows.word(row, quad));
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        *sum = _mm512_dpbusd_epi32(*sum, weights, a);
-                    }
-                }
-            }
+        for part in 0..in_line {
+            // SAFETY: the caller has the features; the quad is one of the rows'.
+            unsafe { add_quad::<R, L, BITS>(rows, index * in_line + part, lines, part, &mut chained[part % chains]) }
+        }
+    }
+    for lines in rest {
+        for part in 0..rows.length % in_line {
+            let quad = whole.len() * in_line + part;
+            // SAFETY: the caller has the features; the quad is one of the rows'.
+            unsafe { add_quad::<R, L, BITS>(rows, quad, lines, part, &mut chained[part % chains]) }
         }
     }
     *sums = chained[0];
@@ -322,6 +340,33 @@ unsafe fn multiply<const R: usize, const L: usize, const BITS: u32, const LAST: 
             for (sum, other) in sums.iter_mut().zip(others) {
                 // SAFETY: the caller has the features.
                 *sum = unsafe { _mm512_add_epi32(*sum, other) };
+            }
+        }
+    }
+}
+
+/// Adds the products of a quad, whose codes are a part of the lines.
+///
+/// # Safety
+/// The machine has AVX-512 VNNI; `quad < rows.length`.
+#[inline(always)]
+unsafe fn add_quad<const R: usize, const L: usize, const BITS: u32>(
+    rows: Rows<Quad, R>,
+    quad: usize,
+    lines: &[Line; L],
+    part: usize,
+    sums: &mut [[__m512i; L]; R],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut weights = [_mm512_setzero_si512(); L];
+        for (weights, line) in weights.iter_mut().zip(lines) {
+            *weights = codes::<BITS>(line, part);
+        }
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let a = _mm512_set1_epi32(rows.word(row, quad));
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                *sum = _mm512_dpbusd_epi32(*sum, weights, a);
             }
         }
     }
