@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Data
 use super::{
     Activations, AtRest,
     at_rest::{Floats, Whole},
-    choose::{Choice, FloatChoice, choose, choose_floats, float_kernel, integer_kernel},
+    choose::{Choice, FloatChoice, choose, choose_floats, float_kernel, integer_kernel, pick},
     decoded::Decoded,
     dense,
 };
@@ -200,7 +200,7 @@ impl PackedWeights {
         match &self.packed {
             Packed::Int8 { weights, depth, isa, activations } if depth.groups() <= 1 => {
                 let x = x.as_standard_layout();
-                let a = round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?;
+                let a = weights.suit(round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?);
                 weights.matmul_i32(&a, y.as_slice_mut().unwrap_or_default())?;
                 Ok(y)
             }
@@ -255,7 +255,7 @@ impl PackedWeights {
             }
             Packed::Int8 { weights, depth, isa, activations } => {
                 let x = x.as_standard_layout();
-                let a = round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?;
+                let a = weights.suit(round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?);
                 row_major(&mut y, |y| weights.matmul(&a, self.bias(), y));
             }
         }
@@ -330,6 +330,7 @@ fn integers(
         };
         (scale[index], zero_point.get(index).copied().unwrap_or(0) - lowest)
     };
+    let bits = if pick(isa, &codes, depth, grid) { Bits::Picked } else { bits };
     let mut weights = PackedInt8::new(isa, bits, &codes, rows.len(), depth, grid);
     if matches!(activations, Activations::Static { zero_point: 1.. | ..=-1, .. }) {
         weights = weights.with_code_sums();
