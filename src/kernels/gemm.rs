@@ -204,6 +204,7 @@ impl<'a, T: Output> Piece<'a, T> {
                         panel: weights.lines(panel),
                         lines: width,
                         bits: weights.bits(),
+                        fresh: first == block.start,
                     };
                     let mut products = Products {
                         sums: &mut sums[..lines],

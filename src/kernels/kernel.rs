@@ -99,6 +99,8 @@ pub(super) struct Tile<'a> {
     pub(super) panel: &'a [Line],
     pub(super) lines: usize,
     pub(super) bits: Bits,
+    /// Whether the panel is read for the first time since others were.
+    pub(super) fresh: bool,
 }
 
 /// A part of the depth within a group: at most [`EXACT_QUADS`] quads for [`Kernel::tile`].

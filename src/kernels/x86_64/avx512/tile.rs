@@ -302,8 +302,9 @@ unsafe fn multiply<const R: usize, const L: usize, S: Source, const LAST: bool>(
     // SAFETY: the caller has the features.
     let mut chained = unsafe { [*sums, [[_mm512_setzero_si512(); L]; R]] };
     for (index, lines) in panel.chunks(together).enumerate() {
-        if R == 1 && S::BITS != Bits::Eight && !LAST {
-            prefetch(lines.as_flattened());
+        let ahead = S::ahead::<R, LAST>(tile);
+        if ahead > 0 {
+            prefetch(lines.as_ptr().cast(), ahead, together * L);
         }
         let quads = index * quads..rows.length.min((index + 1) * quads);
         // SAFETY: the caller has the features; rows have these quads.
@@ -320,18 +321,21 @@ unsafe fn multiply<const R: usize, const L: usize, S: Source, const LAST: bool>(
     }
 }
 
-/// Asks for the lines a page further on: where scales are read in between, the hardware does not look so far.
+/// Asks for some lines, so many further on.
 #[inline(always)]
-fn prefetch(lines: &[Line]) {
-    for line in lines {
+fn prefetch(from: *const Line, ahead: usize, lines: usize) {
+    for line in 0..lines {
         // SAFETY: a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).wrapping_add(64).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(ahead + line).cast()) }
     }
 }
 
 /// What the lines of a panel hold: the inputs and the weights of multiplications.
 pub(super) trait Source {
     const BITS: Bits;
+
+    /// How many lines ahead the memory is asked for, where the hardware does not look so far; 0 for not at all.
+    fn ahead<const R: usize, const LAST: bool>(tile: &Tile) -> usize;
 
     /// Adds the products of the lines that belong together to sums that `of` chooses for each part.
     ///
@@ -355,6 +359,12 @@ impl<const BITS: u32> Source for Dense<BITS> {
         4 => Bits::Four,
         _ => Bits::Eight,
     };
+
+    /// A page, where scales are read in between.
+    #[inline(always)]
+    fn ahead<const R: usize, const LAST: bool>(_: &Tile) -> usize {
+        if R == 1 && BITS < 8 && !LAST { 64 } else { 0 }
+    }
 
     #[inline(always)]
     unsafe fn multiply<const R: usize, const L: usize>(
@@ -408,6 +418,12 @@ pub(super) struct Picked;
 
 impl Source for Picked {
     const BITS: Bits = Bits::Picked;
+
+    /// Several rows take their time with a line.
+    #[inline(always)]
+    fn ahead<const R: usize, const LAST: bool>(tile: &Tile) -> usize {
+        if R > 1 && tile.fresh { 256 } else { 0 }
+    }
 
     #[inline(always)]
     unsafe fn multiply<const R: usize, const L: usize>(
