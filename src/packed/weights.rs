@@ -33,8 +33,8 @@ use crate::{
 /// Sums of integers are exact: the result is the same bits on every instruction set and any number of threads. f32 sums
 /// are the same bits for any number of threads. Sparse quantized weights run on integers, zeros included, but for nm-int8,
 /// which leaves them out with the same result: it takes codes that are -128 to 127 from their zero point, as symmetric
-/// ones are, and an even number of fours in each group. Narrower codes keep their zeros, which take less memory than places. Where a
-/// weight of floats is removed, a sparse kernel does not look at the input: NaN there does not spread.
+/// ones are, and an even number of fours in each group. Narrower codes keep their zeros, which take less memory than
+/// places. Where a weight of floats is removed, a sparse kernel does not look at the input: NaN there does not spread.
 ///
 /// ```
 /// use ndarray::{Array2, Axis};

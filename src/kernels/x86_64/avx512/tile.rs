@@ -436,7 +436,7 @@ impl Source for Picked {
         let Some((picks, weights)) = lines.split_first() else { return };
         // SAFETY: the caller's; two quads for each line of weights.
         unsafe {
-            if weights.len() > 0 {
+            if !weights.is_empty() {
                 step::<R, L, 0>(rows, quads.start, picks, &weights[0], &mut sums[of(0)]);
             }
             if weights.len() > 1 {
