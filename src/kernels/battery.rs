@@ -47,8 +47,7 @@ struct Case {
     /// For each (output, group).
     scale_w: Vec<f32>,
     zero_w: Vec<i32>,
-    /// Of the activations.
-    grid: Fixed,
+    activations_grid: Fixed,
     bias: Vec<f32>,
 }
 
@@ -67,7 +66,8 @@ impl Case {
             3 => &[0, 7, 127, 128, 255, -300],
             _ => &[i32::MIN, i32::MAX, -1, 70_000, 3],
         };
-        let grid = Fixed { scale: random.pick(&[1.0, 0.013, 1e-30, 1e20]), zero: random.pick(&[0, 1, -128, 127]) };
+        let activations_grid =
+            Fixed { scale: random.pick(&[1.0, 0.013, 1e-30, 1e20]), zero: random.pick(&[0, 1, -128, 127]) };
         Case {
             m,
             n,
@@ -77,23 +77,63 @@ impl Case {
             activations: (0..m * depth.k()).map(|_| activation(random)).collect(),
             scale_w: (0..n * depth.groups()).map(|_| random.unit()).collect(),
             zero_w: (0..n * depth.groups()).map(|_| random.pick(zeros)).collect(),
-            grid,
+            activations_grid,
             bias: (0..n).map(|_| random.unit()).collect(),
         }
     }
 
-    fn packed(&self, isa: Isa) -> PackedInt8 {
+    /// At most two of four inputs of a group left, as near to the zero point as a signed byte reaches.
+    fn pruned(mut self, random: &mut Random) -> Case {
+        let (k, depth) = (self.depth.k(), self.depth);
+        let zeros: &[i32] = match random.below(4) {
+            0 => &[128],
+            1 => &[90],
+            2 => &[0, 127, 128, 255],
+            _ => &[-3, 128, 300],
+        };
+        self.bits = Bits::Eight;
+        self.zero_w.iter_mut().for_each(|zero| *zero = random.pick(zeros));
+        for output in 0..self.n {
+            for group in 0..depth.groups() {
+                let zero = self.zero_w[output * depth.groups() + group];
+                let codes = &mut self.weights[output * k..(output + 1) * k][depth.group(group).0];
+                for four in codes.chunks_mut(4) {
+                    let kept = random.pick(&[[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]);
+                    for (place, code) in four.iter_mut().enumerate() {
+                        let any = random.pick(&[i32::from(*code), zero - 128, zero + 127]);
+                        let near = any.clamp((zero - 128).max(0), (zero + 127).min(255));
+                        *code = if kept.contains(&place) || !(0..256).contains(&zero) { near } else { zero } as u8;
+                    }
+                }
+            }
+        }
+        self
+    }
+
+    fn grid(&self) -> impl Fn(usize, usize) -> (f32, i32) + Sync {
         let at = |output, group| output * self.depth.groups() + group;
-        let grid = |output, group| (self.scale_w[at(output, group)], self.zero_w[at(output, group)]);
-        let packed = PackedInt8::new(isa, self.bits, &self.weights, self.n, self.depth, grid);
-        if self.grid.zero == 0 { packed } else { packed.with_code_sums() }
+        move |output, group| (self.scale_w[at(output, group)], self.zero_w[at(output, group)])
+    }
+
+    fn can_be_picked(&self) -> bool {
+        PackedInt8::can_pick(&self.weights, self.depth, self.grid())
+    }
+
+    /// With all inputs, and with those alone that differ from the zero point, where that is possible.
+    fn packed(&self, isa: Isa) -> impl Iterator<Item = PackedInt8> {
+        let pack = move |bits| {
+            let packed = PackedInt8::new(isa, bits, &self.weights, self.n, self.depth, self.grid());
+            if self.activations_grid.zero == 0 { packed } else { packed.with_code_sums() }
+        };
+        [self.bits].into_iter().chain(self.can_be_picked().then_some(Bits::Picked)).map(pack)
     }
 
     /// Activations that quantize to the codes wanted.
     fn quantized(&self, isa: Isa) -> Activations {
-        let value = |code: &i8| (f32::from(*code) - f32::from(self.grid.zero)) * self.grid.scale;
+        let value =
+            |code: &i8| (f32::from(*code) - f32::from(self.activations_grid.zero)) * self.activations_grid.scale;
         let x: Vec<f32> = self.activations.iter().map(value).collect();
-        Activations::fixed(isa, &x, self.m, self.depth, self.grid).unwrap()
+        Activations::fixed(isa, &x, self.m, self.depth, self.activations_grid).unwrap()
     }
 
     /// The integer product of one row, output and group.
@@ -102,7 +142,7 @@ impl Case {
         let (inputs, k) = (self.depth.group(group).0, self.depth.k());
         let product = |i| {
             let (w, a) = (i64::from(self.weights[output * k + i]), i64::from(self.activations[row * k + i]));
-            (w - zero_w) * (a - i64::from(self.grid.zero))
+            (w - zero_w) * (a - i64::from(self.activations_grid.zero))
         };
         inputs.map(product).sum()
     }
@@ -115,14 +155,19 @@ impl Case {
                 let groups = 0..self.depth.groups();
                 let total =
                     groups.fold(0.0, |total, g| scale(g).mul_add(self.oracle_integer(row, output, g) as f32, total));
-                out.push(total.mul_add(self.grid.scale, self.bias[output]));
+                out.push(total.mul_add(self.activations_grid.scale, self.bias[output]));
             }
         }
         out
     }
 
     fn agrees_on(&self, isa: Isa, expected: &[f32]) {
-        let (packed, activations) = (self.packed(isa), self.quantized(isa));
+        self.packed(isa).for_each(|packed| self.agrees_packed(&packed, expected));
+    }
+
+    fn agrees_packed(&self, packed: &PackedInt8, expected: &[f32]) {
+        let isa = packed.isa();
+        let activations = packed.suit(self.quantized(isa));
         let mut out = vec![f32::NAN; self.m * self.n];
         packed.matmul(&activations, Some(&self.bias), &mut out);
         let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -155,6 +200,40 @@ fn every_isa_and_width_of_codes_equals_the_oracle_on_thousands_of_shapes() {
 }
 
 #[test]
+fn every_isa_picks_inputs_like_the_oracle() {
+    let mut random = Random::new(5);
+    let mut picked = 0;
+    for round in 0..4000 {
+        let (m, n, k) = match round % 10 {
+            0 => (random.pick(&ROWS), random.pick(&OUTPUTS), random.pick(&[4, 5, 6, 7, 8, 16, 31, 64, 104, 256, 1000])),
+            _ => (random.below(35), random.below(52), 8 * random.below(9) + 8 - random.below(4)),
+        };
+        let depth = Depth::new(k, random.pick(&[7, 8, 16, 24, 32, 64, usize::MAX, usize::MAX])).unwrap();
+        let case = Case::random(&mut random, m, n, depth).pruned(&mut random);
+        picked += usize::from(case.can_be_picked());
+        let expected = case.oracle();
+        Isa::available().into_iter().for_each(|isa| case.agrees_on(isa, &expected));
+    }
+    assert!(picked > 1500, "{picked}");
+}
+
+#[test]
+fn only_two_of_four_near_the_zero_point_can_be_picked() {
+    let can = |codes: &[u8], group_size, zero| {
+        PackedInt8::can_pick(codes, Depth::new(codes.len(), group_size).unwrap(), |_, _| (1.0, zero))
+    };
+    assert!(can(&[5, 9, 5, 5, 5, 5, 0, 132], 8, 5));
+    assert!(can(&[5, 9, 5, 5, 0, 132, 5], 8, 5));
+    assert!(!can(&[5, 9, 5, 5], 8, 5), "an odd number of quads");
+    assert!(!can(&[5, 9, 5, 5, 5, 5, 0, 132], 4, 5), "an odd number of quads in a group");
+    assert!(!can(&[5, 9, 5, 5, 5, 5, 0, 133], 8, 5), "too far from the zero point");
+    assert!(!can(&[5, 9, 5, 5, 5, 6, 0, 132], 8, 5), "three of four");
+    assert!(!can(&[5, 9, 5, 5, 5, 5, 0, 132], 8, i32::MIN));
+    assert!(!can(&[], 8, 5));
+    assert!(can(&[128; 1 << 16], usize::MAX, 128));
+}
+
+#[test]
 fn every_isa_is_exact_where_sums_leave_32_bits() {
     let mut random = Random::new(2);
     // Around the depth that one accumulator may hold, and the largest; all extreme, and the signs all one way.
@@ -170,6 +249,16 @@ fn every_isa_is_exact_where_sums_leave_32_bits() {
                 let expected = case.oracle();
                 Isa::available().into_iter().for_each(|isa| case.agrees_on(isa, &expected));
             }
+            // Of eights alone inputs are picked: two of four as far from the zero point as may be.
+            let (zero, depth) = (128, Depth::new(k / 8 * 8, usize::MAX).unwrap());
+            let mut case = Case::random(&mut random, 2, 3, depth);
+            case.bits = Bits::Eight;
+            case.weights.iter_mut().enumerate().for_each(|(i, code)| *code = if i % 4 < 2 { weight } else { zero });
+            case.activations.fill(activation);
+            case.zero_w.fill(zero.into());
+            let expected = case.oracle();
+            assert!(case.can_be_picked());
+            Isa::available().into_iter().for_each(|isa| case.agrees_on(isa, &expected));
         }
     }
 }
@@ -279,17 +368,28 @@ fn scales_of_activations_must_be_usable() {
 fn any_number_of_threads_and_rows_gives_the_same_bits() {
     let mut random = Random::new(4);
     // Several row blocks and several blocks of panels; many groups.
-    for (m, n, k, group_size) in [(700, 100, 1000, 32), (3, 3000, 1000, usize::MAX), (9000, 50, 64, 7)] {
+    for (m, n, k, group_size, bits) in [
+        (700, 100, 1000, 32, Bits::Four),
+        (3, 3000, 1000, usize::MAX, Bits::Eight),
+        (9000, 50, 64, 7, Bits::Two),
+        (700, 100, 1000, 32, Bits::Picked),
+        (3, 3000, 1000, usize::MAX, Bits::Picked),
+    ] {
         let depth = Depth::new(k, group_size).unwrap();
         let x: Vec<f32> = (0..m * k).map(|_| random.unit()).collect();
-        let bits = random.pick(&[Bits::Two, Bits::Four, Bits::Eight]);
-        let codes: Vec<u8> = (0..n * k).map(|_| random.below(256) as u8 & bits.highest()).collect();
+        let code = |i: usize| match bits {
+            Bits::Picked if i % 4 > 1 => 100,
+            Bits::Picked => random.below(228) as u8,
+            _ => random.below(256) as u8 & bits.highest(),
+        };
+        let codes: Vec<u8> = (0..n * k).map(code).collect();
         let bias: Vec<f32> = (0..n).map(|_| random.unit()).collect();
         for isa in Isa::available() {
             let product = |packed: &PackedInt8, x: &[f32]| {
                 let m = x.len() / k;
                 let mut out = vec![f32::NAN; m * n];
-                packed.matmul(&Activations::dynamic(isa, x, m, depth).unwrap(), Some(&bias), &mut out);
+                let activations = packed.suit(Activations::dynamic(isa, x, m, depth).unwrap());
+                packed.matmul(&activations, Some(&bias), &mut out);
                 out
             };
             let pack = || PackedInt8::new(isa, bits, &codes, n, depth, |n, g| (0.01 * (n + g) as f32, 100));

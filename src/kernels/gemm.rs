@@ -61,6 +61,7 @@ impl PackedInt8 {
 
     fn product<T: Output>(&self, activations: &Activations, bias: Option<&[T]>, out: &mut [T]) {
         assert_eq!(activations.depth(), self.depth());
+        assert_eq!(activations.is_unsigned(), self.picks());
         assert!(activations.zero() == 0 || self.has_code_sums());
         assert_eq!(out.len(), activations.m() * self.n());
         if self.depth().k() == 0 {
@@ -116,7 +117,7 @@ impl<T: Output> Job for Product<'_, T> {
             // Whole panels one after the other, as far as outputs of several rows would not lie together.
             let each = panels.len().div_ceil(pieces);
             let pieces = panels.len().div_ceil(each);
-            let columns = each * K::LINES * LANES;
+            let columns = each * weights.in_panel();
             let divide = |out: &mut [T]| {
                 parallel::divide(
                     Piece { rows: 0..m, panels, out, stride: n },
@@ -174,15 +175,19 @@ impl<'a, T: Output> Piece<'a, T> {
         let Aligned(sums) = &mut Aligned([[P::from(0); LANES]; MAX_LINES]);
         let Aligned(totals) = &mut Aligned([[T::default(); LANES]; MAX_LINES]);
 
-        let rows_of_tile = if depth.groups() > 1 { K::GROUPED_ROWS } else { K::ROWS };
+        let rows_of_tile = match depth.groups() {
+            2.. => K::GROUPED_ROWS,
+            _ if weights.picks() => K::PICKED_ROWS,
+            _ => K::ROWS,
+        };
 
         // LOOP 5 and 4 were the threads': rows here are cut again, into blocks that stay in the cache.
-        let block = (ROW_BLOCK / (4 * depth.quads())).max(1).next_multiple_of(K::ROWS);
+        let block = (ROW_BLOCK / (4 * depth.quads())).max(1).next_multiple_of(rows_of_tile);
         for block in rows.clone().step_by(block).map(|start| start..rows.end.min(start + block)) {
             // LOOP 3 over panels: the weights of one stay near.
             for panel in panels.clone() {
-                let first_output = panel * K::LINES * LANES;
-                let column = first_output - panels.start * K::LINES * LANES;
+                let first_output = panel * weights.in_panel();
+                let column = first_output - panels.start * weights.in_panel();
                 let width = weights.width(panel);
                 let columns = (width * LANES).min(weights.n() - first_output);
                 let bias = bias.get(first_output..first_output + columns).unwrap_or_default();
@@ -199,6 +204,7 @@ impl<'a, T: Output> Piece<'a, T> {
                         panel: weights.lines(panel),
                         lines: width,
                         bits: weights.bits(),
+                        fresh: first == block.start,
                     };
                     let mut products = Products {
                         sums: &mut sums[..lines],

@@ -2,6 +2,7 @@
 
 use super::{
     float_kernel::FloatKernel,
+    nm,
     products::{Out, Products},
     quantize::Round,
 };
@@ -38,6 +39,8 @@ pub(crate) enum Bits {
     Two,
     Four,
     Eight,
+    /// Eight, of two inputs of each four; see [`nm`](super::nm).
+    Picked,
 }
 
 impl Bits {
@@ -50,11 +53,11 @@ impl Bits {
         }
     }
 
-    pub(crate) fn count(self) -> u32 {
+    pub(crate) const fn count(self) -> u32 {
         match self {
             Bits::Two => 2,
             Bits::Four => 4,
-            Bits::Eight => 8,
+            Bits::Eight | Bits::Picked => 8,
         }
     }
 
@@ -63,10 +66,22 @@ impl Bits {
         u8::MAX >> (8 - self.count())
     }
 
-    /// Quads in a line.
+    /// Lines that belong together, for one line of a panel's width, and the quads that they hold.
     #[inline(always)]
-    pub(super) fn quads(self) -> usize {
-        8 / self.count() as usize
+    pub(super) const fn chunk(self) -> (usize, usize) {
+        match self {
+            Bits::Picked => (1 + nm::STEPS, 2 * nm::STEPS),
+            _ => (1, 8 / self.count() as usize),
+        }
+    }
+
+    /// Lines for so many quads from the start of a group on, for one line of a panel's width.
+    #[inline(always)]
+    pub(super) const fn lines(self, quads: usize) -> usize {
+        match self {
+            Bits::Picked => quads.div_ceil(2 * nm::STEPS) + quads.div_ceil(2),
+            _ => quads.div_ceil(self.chunk().1),
+        }
     }
 }
 
@@ -80,10 +95,12 @@ pub(super) struct Tile<'a> {
     /// The groups, and the quads of each but the last.
     pub(super) groups: usize,
     pub(super) group: usize,
-    /// For each [`Bits::quads`] of a group, or what remains of it, 1 to [`Kernel::LINES`] lines.
+    /// For each line that [`Bits::lines`] counts for a group, 1 to [`Kernel::LINES`] or [`Kernel::PICKED_LINES`] lines.
     pub(super) panel: &'a [Line],
     pub(super) lines: usize,
     pub(super) bits: Bits,
+    /// Whether the panel is read for the first time since others were.
+    pub(super) fresh: bool,
 }
 
 /// A part of the depth within a group: at most [`EXACT_QUADS`] quads for [`Kernel::tile`].
@@ -102,13 +119,13 @@ impl Tile<'_> {
     pub(super) fn stretch(&self, group: usize) -> Stretch {
         let first = group * self.group;
         let quads = self.group.min(self.stride - first);
-        Stretch { first, quads, place: group * self.group.div_ceil(self.bits.quads()) }
+        Stretch { first, quads, place: group * self.bits.lines(self.group) }
     }
 
     /// The lines of a stretch, for panels of one line.
     #[inline(always)]
     pub(super) fn lines_of(&self, stretch: &Stretch) -> &[Line] {
-        &self.panel[stretch.place..][..stretch.quads.div_ceil(self.bits.quads())]
+        &self.panel[stretch.place..][..self.bits.lines(stretch.quads)]
     }
 }
 
@@ -125,6 +142,9 @@ pub(super) trait Kernel: FloatKernel + Copy + Send + Sync {
     const GROUPED_ROWS: usize;
     /// The most lines of weights in a tile and in a panel ("nr" is sixteen times that).
     const LINES: usize;
+    /// The same where inputs are picked.
+    const PICKED_ROWS: usize = Self::ROWS;
+    const PICKED_LINES: usize = 1;
 
     /// Lines of f32 sums that find registers beside what is added to them.
     const SUMS: usize;

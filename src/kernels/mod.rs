@@ -15,6 +15,7 @@ pub(crate) mod isa;
 mod kernel;
 pub(crate) mod least;
 pub mod limits;
+mod nm;
 pub(crate) mod numbers;
 pub(crate) mod pack;
 mod panels;

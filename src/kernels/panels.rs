@@ -2,24 +2,24 @@
 
 use super::{
     depth::Depth,
-    grid::{Grid, PanelGrid},
+    grid::{Grid, PanelGrid, Zeros},
     isa::{Isa, Job},
     kernel::{Bits, Kernel, LANES, Line},
-    parallel,
+    nm, parallel,
 };
 
 /// A matrix of `n` outputs by `k` inputs in panels: `weight = scale * (code - zero)`, codes of at most 8 bits.
 ///
 /// A panel holds the codes of as many outputs as a tile is wide, quad after quad, so that the kernel reads memory in
 /// order; the last panel is as many lines narrower as it can. Codes of 4 or 2 bits lie two or four quads to a line, a
-/// group starting a new one. Outputs beyond `n`, and quads beyond a group, have code 0.
+/// group starting a new one; picked ones as [`nm`] says. Outputs beyond `n`, and quads beyond a group, have code 0.
 #[derive(Clone, Debug)]
 pub(crate) struct PackedInt8 {
     isa: Isa,
     bits: Bits,
     n: usize,
     depth: Depth,
-    /// Lines in a panel's width, but for the last; `Kernel::LINES`.
+    /// Lines in a panel's width, but for the last; `Kernel::LINES` or `Kernel::PICKED_LINES`.
     width: usize,
     /// Lines that one lane takes for all inputs.
     length: usize,
@@ -33,20 +33,20 @@ impl PackedInt8 {
     /// Packs row-major `codes` (n by k) of so many bits, whose scale and zero point are `grid(output, group)`.
     ///
     /// # Panics
-    /// If there are not n times k codes.
+    /// If there are not n times k codes; [`Bits::Picked`] may be but what [`PackedInt8::can_pick`].
     pub(crate) fn new(
         isa: Isa,
         bits: Bits,
         codes: &[u8],
         n: usize,
         depth: Depth,
-        grid: impl Fn(usize, usize) -> (f32, i32),
+        grid: impl Fn(usize, usize) -> (f32, i32) + Sync,
     ) -> PackedInt8 {
         assert_eq!(codes.len(), n * depth.k());
-        let width = isa.run(Width);
+        let width = isa.run(Width { bits });
         let in_panel = width * LANES;
-        let in_line = bits.quads();
-        let places = |group: usize| depth.group(group).1.len().div_ceil(in_line);
+        let (together, quads) = bits.chunk();
+        let places = |group: usize| bits.lines(depth.group(group).1.len());
         let length = (0..depth.groups()).map(places).sum::<usize>();
         let row = |output: usize| &codes[output * depth.k()..(output + 1) * depth.k()];
 
@@ -56,9 +56,20 @@ impl PackedInt8 {
             for (place, output) in (panel * in_panel..n).take(in_panel).enumerate() {
                 let (line, lane) = (place / LANES, place % LANES);
                 for group in 0..depth.groups() {
-                    let lines = lines.chunks_exact_mut(width).skip(group * places(0));
-                    for (codes, lines) in row(output)[depth.group(group).0].chunks(4 * in_line).zip(lines) {
-                        let bytes = &mut lines[line].0[lane];
+                    let lines = lines[group * places(0) * width..].chunks_mut(together * width);
+                    for (codes, lines) in row(output)[depth.group(group).0].chunks(4 * quads).zip(lines) {
+                        let at = |index: usize| index * width + line;
+                        if bits == Bits::Picked {
+                            let zero = grid(output, group).1;
+                            for (step, codes) in codes.chunks(8).enumerate() {
+                                let (weights, places) = nm::pick(codes, zero);
+                                lines[at(1 + step)].0[lane] = weights.map(i8::cast_unsigned);
+                                let picks = lines[at(0)].0[lane].iter_mut().zip(places);
+                                picks.for_each(|(picks, place)| *picks |= place << (2 * step));
+                            }
+                            continue;
+                        }
+                        let bytes = &mut lines[at(0)].0[lane];
                         for (input, code) in codes.iter().enumerate() {
                             bytes[input % 4] |= code << (input / 4 * bits.count() as usize);
                         }
@@ -67,28 +78,38 @@ impl PackedInt8 {
             }
         });
 
-        let (grid, (least, most)) = Grid::new(n, depth, width, grid);
+        let (mut grid, (least, most)) = Grid::new(n, depth, width, grid);
         let highest = i32::from(bits.highest());
         let reach = |zero: i32| zero.unsigned_abs().max(highest.abs_diff(zero));
         let reach = reach(least).max(reach(most)).max(bits.highest().into());
-        PackedInt8 { isa, bits, n, depth, width, length, lines, grid, reach }
+        if bits == Bits::Picked {
+            grid.zeros = Zeros::One(0); // codes are distances from them
+        }
+        let packed = PackedInt8 { isa, bits, n, depth, width, length, lines, grid, reach };
+        if packed.picks() { packed.with_code_sums() } else { packed }
     }
 
     /// Adds what activations with a zero point ask for.
     pub(crate) fn with_code_sums(mut self) -> PackedInt8 {
         let (count, mask) = (self.bits.count(), self.bits.highest());
         let code_sum = |bytes: &[u8; 4]| -> i32 {
+            if self.picks() {
+                return bytes.iter().map(|code| i32::from(code.cast_signed())).sum();
+            }
             let codes = |byte: &u8| (0..8 / count).map(|i| i32::from(byte >> (i * count) & mask)).sum::<i32>();
             bytes.iter().map(codes).sum()
         };
         let mut sums = Vec::with_capacity(self.grid.scales.len());
         for panel in 0..self.panels() {
             let width = self.width(panel);
-            let in_group = self.depth.group_size().div_ceil(4).div_ceil(self.bits.quads());
+            let in_group = self.bits.lines(self.depth.group_size().div_ceil(4));
             for group in self.lines(panel).chunks(in_group * width) {
                 for line in 0..width {
                     let mut sum = [0; LANES];
-                    for Line(codes) in group[line..].iter().step_by(width) {
+                    for (index, Line(codes)) in group[line..].iter().step_by(width).enumerate() {
+                        if self.picks() && index.is_multiple_of(self.bits.chunk().0) {
+                            continue; // says what is picked
+                        }
                         sum.iter_mut().zip(codes).for_each(|(sum, codes)| *sum += code_sum(codes));
                     }
                     sums.push(sum);
@@ -134,6 +155,18 @@ impl PackedInt8 {
         self.reach
     }
 
+    /// Whether inputs are picked.
+    #[inline(always)]
+    pub(crate) fn picks(&self) -> bool {
+        self.bits == Bits::Picked
+    }
+
+    /// The outputs of a panel, but for the last.
+    #[inline(always)]
+    pub(super) fn in_panel(&self) -> usize {
+        self.width * LANES
+    }
+
     /// The number of panels.
     pub(super) fn panels(&self) -> usize {
         self.n.div_ceil(self.width * LANES)
@@ -160,12 +193,14 @@ impl PackedInt8 {
 }
 
 /// Asks for the width of a kernel's panels, in lines.
-struct Width;
+struct Width {
+    bits: Bits,
+}
 
 impl Job for Width {
     type Output = usize;
 
     fn run<K: Kernel>(self, _: K) -> usize {
-        K::LINES
+        if self.bits == Bits::Picked { K::PICKED_LINES } else { K::LINES }
     }
 }

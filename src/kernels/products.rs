@@ -121,7 +121,7 @@ fn sum_in_parts<K: Kernel>(kernel: K, tile: &Tile, stretch: &Stretch, sums: &mut
     let mut partial = [[0; LANES]; MAX_LINES];
     let partial = &mut partial[..sums.len()];
     for done in (0..stretch.quads).step_by(EXACT_QUADS) {
-        let (first, place) = (stretch.first + done, stretch.place + done / tile.bits.quads());
+        let (first, place) = (stretch.first + done, stretch.place + tile.bits.lines(done));
         let quads = EXACT_QUADS.min(stretch.quads - done);
         kernel.tile(tile, &Stretch { first, quads, place }, partial);
         for (sum, partial) in sums.as_flattened_mut().iter_mut().zip(partial.as_flattened()) {

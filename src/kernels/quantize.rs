@@ -23,6 +23,8 @@ pub(crate) struct Activations {
     m: usize,
     depth: Depth,
     zero: i32,
+    /// Whether codes are 128 more than said, from 0 to 255.
+    unsigned: bool,
     buffers: Buffers,
 }
 
@@ -106,6 +108,7 @@ impl Activations {
             m,
             depth,
             zero: grid.map_or(0, |grid| grid.zero.into()),
+            unsigned: false,
             buffers: Buffers::take(m * depth.quads(), m, depth.groups()),
         };
         if x.is_empty() {
@@ -121,6 +124,31 @@ impl Activations {
         }
     }
 
+    /// The same numbers in codes from 0 to 255, for weights whose inputs are picked.
+    pub(super) fn unsigned(mut self, isa: Isa) -> Activations {
+        struct Flip<'a>(&'a mut [Quad]);
+        impl Job for Flip<'_> {
+            type Output = ();
+
+            fn run<K: Kernel>(self, kernel: K) {
+                kernel.vectorize(
+                    #[inline(always)]
+                    || self.0.as_flattened_mut().iter_mut().for_each(|code| *code ^= -128),
+                );
+            }
+        }
+        if !self.unsigned {
+            isa.run(Flip(&mut self.buffers.codes[..self.m * self.depth.quads()]));
+        }
+        self.unsigned = true;
+        self
+    }
+
+    /// Whether codes are from 0 to 255.
+    pub(super) fn is_unsigned(&self) -> bool {
+        self.unsigned
+    }
+
     /// The number of rows.
     pub(crate) fn m(&self) -> usize {
         self.m
@@ -130,8 +158,9 @@ impl Activations {
         self.depth
     }
 
+    /// That of the codes as they are read, unsigned or not.
     pub(super) fn zero(&self) -> i32 {
-        self.zero
+        self.zero + if self.unsigned { 128 } else { 0 }
     }
 
     /// The largest `|code - zero|`.

@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use super::{
     kernel::{Bits, FloatLine, Kernel, LANES, Lanes, Quad, Stretch, Tile},
+    nm,
     quantize::{self, Round},
 };
 
@@ -28,6 +29,7 @@ impl Kernel for Scalar {
             Bits::Two => sum::<2>(tile, stretch, sums),
             Bits::Four => sum::<4>(tile, stretch, sums),
             Bits::Eight => sum::<8>(tile, stretch, sums),
+            Bits::Picked => nm::tile(tile, stretch, sums),
         }
     }
 

@@ -6,7 +6,7 @@ use ndarray::Axis;
 
 use super::Activations;
 use crate::{
-    kernels::{Bits, isa::Isa},
+    kernels::{Bits, Depth, PackedInt8, isa::Isa},
     tensor::{Granularity, Grid, Mask, QuantizedTensor, SparseLayout},
 };
 
@@ -47,6 +47,15 @@ pub(super) fn choose(q: &QuantizedTensor, activations: &Activations) -> Choice {
     }
 }
 
+/// The instruction sets whose shuffles make up for a multiplication, by `cargo bench --bench nm`.
+const PICK: [&str; 1] = ["avx512vnni"];
+
+/// Whether an integer product leaves out the weights that are 0: where at most two of four consecutive inputs are not, as
+/// after pruning 2:4 or 1:4. Others multiply them like any number.
+pub(super) fn pick(isa: Isa, codes: &[u8], depth: Depth, grid: impl Fn(usize, usize) -> (f32, i32)) -> bool {
+    PICK.contains(&isa.name()) && PackedInt8::can_pick(codes, depth, grid)
+}
+
 /// The name of an integer kernel.
 pub(super) fn integer_kernel(bits: Bits, isa: Isa) -> &'static str {
     of_isa(
@@ -55,6 +64,7 @@ pub(super) fn integer_kernel(bits: Bits, isa: Isa) -> &'static str {
             Bits::Two => ["int2-scalar", "int2-avx2", "int2-avxvnni", "int2-avx512vnni"],
             Bits::Four => ["int4-scalar", "int4-avx2", "int4-avxvnni", "int4-avx512vnni"],
             Bits::Eight => ["int8-scalar", "int8-avx2", "int8-avxvnni", "int8-avx512vnni"],
+            Bits::Picked => ["nm-int8-scalar", "nm-int8-avx2", "nm-int8-avxvnni", "nm-int8-avx512vnni"],
         },
     )
 }
@@ -199,6 +209,19 @@ mod tests {
         for isa in Isa::available() {
             for (bits, name) in [(1, "int2"), (2, "int2"), (3, "int4"), (4, "int4"), (5, "int8"), (8, "int8")] {
                 assert_eq!(integer_kernel(Bits::of(bits), isa), format!("{name}-{}", isa.name()));
+            }
+            assert_eq!(integer_kernel(Bits::Picked, isa), format!("nm-int8-{}", isa.name()));
+        }
+    }
+
+    #[test]
+    fn inputs_are_picked_where_two_of_four_are_left_and_that_pays() {
+        let depth = Depth::new(16, 16).unwrap();
+        let codes = |left: usize| (0..64).map(|i| if i % 4 < left { 200 } else { 128 }).collect::<Vec<u8>>();
+        for isa in Isa::available() {
+            for left in 0..4 {
+                let picked = pick(isa, &codes(left), depth, |_, _| (1.0, 128));
+                assert_eq!(picked, isa.name() == "avx512vnni" && left <= 2);
             }
         }
     }

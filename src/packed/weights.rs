@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Data
 use super::{
     Activations, AtRest,
     at_rest::{Floats, Whole},
-    choose::{Choice, FloatChoice, choose, choose_floats, float_kernel, integer_kernel},
+    choose::{Choice, FloatChoice, choose, choose_floats, float_kernel, integer_kernel, pick},
     decoded::Decoded,
     dense,
 };
@@ -24,14 +24,17 @@ use crate::{
 /// | weight | kernel | inputs |
 /// |---|---|---|
 /// | affine, 5 to 8 bits, a scale (below 1e19) per tensor, output channel or group of inputs | int8 | rounded to 8 bits, [`Activations`] |
-/// | the same of 3 or 4 bits, and of 1 or 2 | int4, int2: codes stay packed in memory | the same |
+/// | of these, at most two of four consecutive inputs not 0 | nm-int8 (AVX-512) | the same |
+/// | affine as above of 3 or 4 bits, and of 1 or 2 | int4, int2: codes stay packed in memory | the same |
 /// | codebooks, 16 bits, a scale per input | decoded | f32 |
 /// | pruned floats, sparse enough for it to pay | csr, nm or block, after what the mask allows | f32 |
 /// | pruned floats otherwise | dense | f32 |
 ///
 /// Sums of integers are exact: the result is the same bits on every instruction set and any number of threads. f32 sums
-/// are the same bits for any number of threads. Sparse quantized weights run on integers, zeros included. Where a weight
-/// is removed, a sparse kernel does not look at the input: NaN there does not spread.
+/// are the same bits for any number of threads. Sparse quantized weights run on integers, zeros included, but for nm-int8,
+/// which leaves them out with the same result: it takes codes that are -128 to 127 from their zero point, as symmetric
+/// ones are, and an even number of fours in each group. Narrower codes keep their zeros, which take less memory than
+/// places. Where a weight of floats is removed, a sparse kernel does not look at the input: NaN there does not spread.
 ///
 /// ```
 /// use ndarray::{Array2, Axis};
@@ -139,7 +142,7 @@ impl PackedWeights {
         self.inputs
     }
 
-    /// The kernel that runs: `int8-`, `int4-`, `int2-`, `csr-f32-`, `nm-f32-` or `block-f32-` and its instruction set,
+    /// The kernel that runs: `int8-`, `int4-`, `int2-`, `nm-int8-`, `csr-f32-`, `nm-f32-` or `block-f32-` and its instruction set,
     /// `decoded-f32`, or `dense-f32`.
     pub fn kernel(&self) -> &'static str {
         match &self.packed {
@@ -200,7 +203,7 @@ impl PackedWeights {
         match &self.packed {
             Packed::Int8 { weights, depth, isa, activations } if depth.groups() <= 1 => {
                 let x = x.as_standard_layout();
-                let a = round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?;
+                let a = weights.suit(round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?);
                 weights.matmul_i32(&a, y.as_slice_mut().unwrap_or_default())?;
                 Ok(y)
             }
@@ -255,7 +258,7 @@ impl PackedWeights {
             }
             Packed::Int8 { weights, depth, isa, activations } => {
                 let x = x.as_standard_layout();
-                let a = round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?;
+                let a = weights.suit(round(*isa, x.as_slice().unwrap_or_default(), x.nrows(), *depth, activations)?);
                 row_major(&mut y, |y| weights.matmul(&a, self.bias(), y));
             }
         }
@@ -330,6 +333,7 @@ fn integers(
         };
         (scale[index], zero_point.get(index).copied().unwrap_or(0) - lowest)
     };
+    let bits = if bits == Bits::Eight && pick(isa, &codes, depth, grid) { Bits::Picked } else { bits };
     let mut weights = PackedInt8::new(isa, bits, &codes, rows.len(), depth, grid);
     if matches!(activations, Activations::Static { zero_point: 1.. | ..=-1, .. }) {
         weights = weights.with_code_sums();

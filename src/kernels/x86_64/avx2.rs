@@ -5,6 +5,7 @@ use std::{arch::x86_64::*, hint::black_box};
 use super::{Rows, above, add_multiple, finish, load, lowest, round_codes, store};
 use crate::kernels::{
     kernel::{Bits, FloatLine, Kernel, Lanes, Quad, Stretch, Tile},
+    nm,
     products::{Out, Products},
     quantize::{self, Round},
 };
@@ -46,6 +47,7 @@ impl Kernel for Avx2 {
                 Bits::Two => any_rows::<2>(tile, stretch, sums),
                 Bits::Four => any_rows::<4>(tile, stretch, sums),
                 Bits::Eight => any_rows::<8>(tile, stretch, sums),
+                Bits::Picked => nm::tile(tile, stretch, sums),
             }
         }
     }

@@ -32,6 +32,8 @@ impl Kernel for Avx512Vnni {
     /// 12 accumulators, 12 totals, 3 weights, a mask and a broadcast fill 29.
     const GROUPED_ROWS: usize = 4;
     const LINES: usize = 3;
+    /// 16 accumulators, 2 weights with their places, 2 broadcasts and what 4 shuffles make of them.
+    const PICKED_LINES: usize = 2;
     const SUMS: usize = 16;
     const FUSED: bool = true;
 

@@ -62,6 +62,17 @@ impl<'a, const R: usize> Rows<'a, Quad, R> {
         // SAFETY: the caller's.
         i32::from_le_bytes(unsafe { self.at(row, quad) }.map(|code| code as u8))
     }
+
+    /// Two quads, likewise.
+    ///
+    /// # Safety
+    /// `row < R`, and `quad + 1 < length`.
+    #[inline(always)]
+    unsafe fn two_words(&self, row: usize, quad: usize) -> i64 {
+        debug_assert!(row < R && quad + 1 < self.length);
+        // SAFETY: at most `(R - 1) * stride + length - 1` for the second of the two, which `new` has checked.
+        i64::from_le(unsafe { self.items.as_ptr().add(row * self.stride + quad).cast::<i64>().read_unaligned() })
+    }
 }
 
 /// # Safety
