@@ -14,6 +14,8 @@ pub(crate) mod im2col;
 pub(crate) mod isa;
 mod kernel;
 pub(crate) mod least;
+mod level_kernel;
+mod levels;
 pub mod limits;
 pub(crate) mod numbers;
 pub(crate) mod pack;
@@ -31,6 +33,7 @@ mod battery;
 
 pub(crate) use depth::Depth;
 pub(crate) use kernel::Bits;
+pub(crate) use levels::PackedLevels;
 pub(crate) use panels::PackedInt8;
 pub(crate) use quantize::{Activations, Fixed};
 pub(crate) use sparse::PackedSparse;

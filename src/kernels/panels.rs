@@ -2,7 +2,7 @@
 
 use super::{
     depth::Depth,
-    grid::{Grid, PanelGrid},
+    grid::{Grid, PanelGrid, Zeros},
     isa::{Isa, Job},
     kernel::{Bits, Kernel, LANES, Line},
     parallel,
@@ -137,6 +137,21 @@ impl PackedInt8 {
     /// The number of panels.
     pub(super) fn panels(&self) -> usize {
         self.n.div_ceil(self.width * LANES)
+    }
+
+    /// The zero point of all codes, if there is one.
+    pub(super) fn zero(&self) -> Option<i32> {
+        match self.grid.zeros {
+            Zeros::One(zero) => Some(zero),
+            _ => None,
+        }
+    }
+
+    /// The outputs of a panel.
+    #[inline(always)]
+    pub(super) fn columns(&self, panel: usize) -> usize {
+        let in_panel = self.width * LANES;
+        in_panel.min(self.n - panel * in_panel)
     }
 
     /// The lines in a panel's width.

@@ -12,7 +12,7 @@ use crate::kernels::{
 ///
 /// # Safety
 /// Every call needs the type's instructions; pointers must be good for as many floats as are said to move.
-trait Vector: Copy {
+pub(super) trait Vector: Copy {
     const LANES: usize;
 
     unsafe fn zero() -> Self;
@@ -23,6 +23,7 @@ trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     unsafe fn store_some(self, to: *mut f32, count: usize);
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
     /// `self + a * b`, rounded once.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// The sum of the lanes, halves by halves.
@@ -72,6 +73,12 @@ impl Vector for __m256 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the caller's.
         unsafe { _mm256_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller's.
+        unsafe { _mm256_mul_ps(self, other) }
     }
 
     #[inline(always)]
@@ -134,6 +141,12 @@ impl Vector for __m512 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the caller's.
         unsafe { _mm512_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller's.
+        unsafe { _mm512_mul_ps(self, other) }
     }
 
     #[inline(always)]
