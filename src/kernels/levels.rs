@@ -95,3 +95,134 @@ impl PackedLevels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{battery::Random, float::add_product_of_levels},
+        *,
+    };
+
+    /// A product in plain numbers.
+    #[derive(Debug)]
+    struct Case {
+        m: usize,
+        n: usize,
+        depth: Depth,
+        bits: Bits,
+        /// Of a codebook; none for affine codes.
+        table: Option<Vec<f32>>,
+        codes: Vec<u8>,
+        /// For each (output, group).
+        grid: Vec<(f32, i32)>,
+        x: Vec<f32>,
+        c: Vec<f32>,
+    }
+
+    impl Case {
+        fn random(random: &mut Random, (m, n, k): (usize, usize, usize)) -> Case {
+            let depth = Depth::new(k, random.pick(&[1, 3, 4, 8, 31, 32, 64, 100, 700, usize::MAX])).unwrap();
+            let bits = random.pick(&[Bits::Two, Bits::Four, Bits::Eight]);
+            let levels = 1 + random.below(1 + usize::from(bits.highest()));
+            let zeros: &[i32] = random.pick(&[&[0], &[7], &[0, 3, 15], &[0, 255, 1], &[-300, 70_000, 2]]);
+            Case {
+                m,
+                n,
+                depth,
+                bits,
+                table: (random.below(2) == 0).then(|| (0..levels).map(|_| random.unit()).collect()),
+                codes: (0..n * k).map(|_| random.below(levels) as u8).collect(),
+                grid: (0..n * depth.groups()).map(|_| (random.unit(), random.pick(zeros))).collect(),
+                x: (0..m * k).map(|_| random.unit()).collect(),
+                c: (0..m * n).map(|_| random.unit()).collect(),
+            }
+        }
+
+        fn packed(&self, isa: Isa) -> PackedLevels {
+            let at = |output, group| self.grid[output * self.depth.groups() + group];
+            let (bits, codes, n, depth) = (self.bits, &self.codes, self.n, self.depth);
+            match &self.table {
+                None => PackedLevels::affine(isa, bits, codes, n, depth, at),
+                Some(table) => PackedLevels::codebook(isa, bits, codes, n, depth, table, |output, group| at(output, group).0),
+            }
+        }
+
+        fn weight(&self, output: usize, input: usize) -> f64 {
+            let group = input / self.depth.group_size();
+            let (scale, zero) = self.grid[output * self.depth.groups() + group];
+            let code = self.codes[output * self.depth.k() + input];
+            f64::from(scale)
+                * match &self.table {
+                    None => f64::from(i32::from(code) - zero),
+                    Some(table) => f64::from(table[usize::from(code)]),
+                }
+        }
+
+        fn run(&self, isa: Isa) -> Vec<f32> {
+            let mut found = self.c.clone();
+            add_product_of_levels(&self.x, &self.packed(isa), &mut found);
+            found
+        }
+
+        fn is_close_on_every_isa(&self) {
+            let k = self.depth.k();
+            let exact: Vec<(f64, f64)> = (0..self.m * self.n)
+                .map(|i| {
+                    let c = f64::from(self.c[i]);
+                    let terms = (0..k).map(|t| self.weight(i % self.n, t) * f64::from(self.x[i / self.n * k + t]));
+                    terms.fold((c, c.abs()), |s, x| (s.0 + x, s.1 + x.abs()))
+                })
+                .collect();
+            for isa in Isa::available() {
+                for (i, (found, (sum, size))) in self.run(isa).iter().zip(&exact).enumerate() {
+                    let bound = (k + 5) as f64 * 2f64.powi(-24) * size;
+                    assert!((f64::from(*found) - sum).abs() <= bound, "{isa}, {i}: {found} for {sum}, {self:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_isa_and_width_of_codes_is_within_the_bound_of_the_exact_product() {
+        let mut random = Random::new(21);
+        for round in 0..1500 {
+            let shape = match round % 50 {
+                0 => (random.below(100), random.below(150), random.below(1400)),
+                1 => (random.below(10), random.below(600), random.below(70)),
+                _ => (random.below(20), random.below(110), random.below(90)),
+            };
+            Case::random(&mut random, shape).is_close_on_every_isa();
+        }
+    }
+
+    #[test]
+    fn weights_that_are_zero_count_for_nothing() {
+        let mut random = Random::new(22);
+        for m in [1, 4, 9] {
+            let mut case = Case::random(&mut random, (m, 50, 70));
+            (case.table, case.bits) = (None, Bits::Four);
+            case.codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i / 70 % 3) as u8);
+            case.grid = (0..50 * case.depth.groups()).map(|i| (0.1, (i / case.depth.groups() % 3) as i32)).collect();
+            Isa::available().into_iter().for_each(|isa| assert!(case.run(isa) == case.c, "{isa}"));
+        }
+    }
+
+    #[cfg(feature = "rayon")]
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let mut random = Random::new(23);
+        for shape in [(1, 3000, 1000), (5, 2000, 600), (40, 700, 1300), (300, 100, 600)] {
+            let case = Case::random(&mut random, shape);
+            for isa in Isa::available() {
+                let run = |threads| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    pool.install(|| case.run(isa))
+                };
+                let one = run(1);
+                for threads in [2, 3, 4, 7] {
+                    assert!(run(threads) == one, "{isa}, {shape:?}, {threads} threads");
+                }
+            }
+        }
+    }
+}
