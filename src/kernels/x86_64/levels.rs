@@ -248,24 +248,40 @@ unsafe fn each<T: Lookup, S: Source<T>, const V: usize>(
                 _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(vector * T::LANES + AHEAD).cast());
                 *codes = T::codes(from.add(vector * T::LANES));
             }
-            let mut step = |within: usize| {
-                let mut levels = [T::zero(); V];
-                for ((level, codes), zero) in levels.iter_mut().zip(codes).zip(zeros) {
-                    *level = source.level(T::shifted(codes, shift(within, S::BITS)));
-                    if S::SHIFTED {
-                        *level = level.sub(zero);
-                    }
-                }
-                f(place * in_line + within, levels);
-            };
             let first = place * in_line;
             let some = inputs.start.max(first) - first..(inputs.end - first).min(in_line);
             if some.len() == in_line {
-                (0..in_line).for_each(&mut step);
+                for within in 0..in_line {
+                    f(first + within, levels(source, codes, within, zeros));
+                }
             } else {
-                some.for_each(&mut step);
+                for within in some {
+                    f(first + within, levels(source, codes, within, zeros));
+                }
             }
         }
+    }
+}
+
+/// # Safety
+/// The machine has the vector's instructions.
+#[inline(always)]
+unsafe fn levels<T: Lookup, S: Source<T>, const V: usize>(
+    source: S,
+    codes: [T::Codes; V],
+    within: usize,
+    zeros: [T; V],
+) -> [T; V] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut levels = [T::zero(); V];
+        for ((level, codes), zero) in levels.iter_mut().zip(codes).zip(zeros) {
+            *level = source.level(T::shifted(codes, shift(within, S::BITS)));
+            if S::SHIFTED {
+                *level = level.sub(zero);
+            }
+        }
+        levels
     }
 }
 
