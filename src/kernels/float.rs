@@ -201,7 +201,9 @@ impl Job for Product<'_> {
         let in_dots = |b: Matrix| m <= ROWS_OF_DOTS && a.strides[1] == 1 && b.strides[0] == 1;
         let (unit, few): (_, Option<Few<K>>) = match b {
             Factor::Matrix(b) if in_dots(b) => (OUTPUTS, Some(&move |kernel, piece| piece.dots(kernel, a, b))),
-            Factor::Levels(w) if m <= ROWS_OF_LEVELS => (plan.width, Some(&move |kernel, piece| piece.levels(kernel, a, w))),
+            Factor::Levels(w) if m <= ROWS_OF_LEVELS => {
+                (plan.width, Some(&move |kernel, piece| piece.levels(kernel, a, w)))
+            }
             _ => (0, None),
         };
         // Pieces of the output: a block of rows meets a block of columns.
@@ -228,7 +230,9 @@ impl Job for Product<'_> {
             let terms = start..a.shape[1].min(start + plan.depth);
             let a = Panels::new(kernel, a.transposed(), plan.rows_in_place, plan.height, terms.clone(), &mut room_a);
             let b = match b {
-                Factor::Matrix(b) => Columns::Panels(Panels::new(kernel, b, plan.columns_in_place, plan.width, terms, &mut room_b)),
+                Factor::Matrix(b) => {
+                    Columns::Panels(Panels::new(kernel, b, plan.columns_in_place, plan.width, terms, &mut room_b))
+                }
                 Factor::Levels(w) => Columns::Levels { w, width: plan.width, terms },
             };
             parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
@@ -331,7 +335,11 @@ impl<'a> Panels<'a> {
 enum Columns<'a> {
     Panels(Panels<'a>),
     /// Decoded where they are needed.
-    Levels { w: &'a PackedLevels, width: usize, terms: Range<usize> },
+    Levels {
+        w: &'a PackedLevels,
+        width: usize,
+        terms: Range<usize>,
+    },
 }
 
 impl Columns<'_> {
@@ -381,7 +389,8 @@ impl Piece<'_> {
             let (b, stride) = columns.panel(kernel, self.column + panel, room);
             // A panel of codes may be several tiles wide.
             for first in (panel..end.min(panel + columns.width())).step_by(K::VECTORS * K::FLOATS) {
-                let (b, columns) = (&b[first - panel..], end.min(panel + columns.width()).min(first + K::VECTORS * K::FLOATS) - first);
+                let (b, columns) =
+                    (&b[first - panel..], end.min(panel + columns.width()).min(first + K::VECTORS * K::FLOATS) - first);
                 for (tile, out) in self.out.chunks_mut(rows.width).enumerate() {
                     let (a, [down, across]) = rows.panel(self.row + tile * rows.width);
                     let tile = FloatTile { a, strides: [across, down], b, stride, depth: rows.terms.len(), columns };

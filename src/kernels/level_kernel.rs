@@ -111,7 +111,10 @@ impl LevelKernel for Scalar {
                 }
                 let scales = panel.grid.scales[group * panel.width + line].0;
                 for (totals, sums) in totals.iter_mut().zip(sums) {
-                    totals.iter_mut().zip(sums.iter().zip(scales)).for_each(|(total, (sum, scale))| *total += scale * sum);
+                    totals
+                        .iter_mut()
+                        .zip(sums.iter().zip(scales))
+                        .for_each(|(total, (sum, scale))| *total += scale * sum);
                 }
             }
             let columns = line * LANES..panel.columns.min((line + 1) * LANES);

@@ -55,7 +55,7 @@ impl Integers {
 /// An integer product may reach 2^62 before the inputs' scale makes it small; beyond this it would leave f32.
 const LARGEST_SCALE: f32 = 1e19;
 
-/// Levels within which sums of their products with inputs leave f32 only where sums of weights' would.
+/// Largest levels at which sums of products with inputs neither leave f32 nor vanish before their scale comes.
 const LEVELS: RangeInclusive<f32> = 1e-9..=1e9;
 
 /// Decides for a weight of several outputs.

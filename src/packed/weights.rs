@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    kernels::{self, Bits, Depth, Fixed, PackedInt8, PackedLevels, PackedSparse, float::add_product_of_levels, isa::Isa},
+    kernels::{
+        self, Bits, Depth, Fixed, PackedInt8, PackedLevels, PackedSparse, float::add_product_of_levels, isa::Isa,
+    },
     tensor::{Grid, QuantizedTensor},
 };
 

@@ -283,7 +283,7 @@ unsafe fn add_dots<T: Vector, const R: usize, const C: usize>(
 /// # Safety
 /// The caller's are the instructions, and so many floats.
 #[inline(always)]
-unsafe fn load<T: Vector>(from: *const f32, count: usize) -> T {
+pub(super) unsafe fn load<T: Vector>(from: *const f32, count: usize) -> T {
     // SAFETY: the caller's.
     unsafe {
         match count == T::LANES {

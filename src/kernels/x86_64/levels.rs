@@ -2,7 +2,12 @@
 
 use std::{arch::x86_64::*, ops::Range};
 
-use super::{avx2::Avx2, avx512::Avx512Vnni, avxvnni::AvxVnni, float::Vector};
+use super::{
+    avx2::Avx2,
+    avx512::Avx512Vnni,
+    avxvnni::AvxVnni,
+    float::{Vector, load},
+};
 use crate::kernels::{
     kernel::{Bits, LANES},
     level_kernel::{FEW_ROWS, LevelKernel, LevelPanel, Levels, shift},
@@ -139,6 +144,8 @@ impl Lookup for __m256 {
 trait Source<T: Lookup>: Copy {
     const BITS: usize;
     const SHIFTED: bool;
+    /// What is taken from codes in the table already, if those are shifted: half their range.
+    const CENTER: i32 = if Self::BITS < 8 { 1 << (Self::BITS - 1) } else { 0 };
     unsafe fn level(self, codes: T::Codes) -> T;
 }
 
@@ -200,8 +207,12 @@ unsafe fn run<T: Lookup>(panel: &LevelPanel, task: impl Task) {
     // SAFETY: the caller's.
     unsafe {
         match (panel.levels, panel.bits) {
-            (Levels::Few { table, shifted: false }, Bits::Two) => widths(Few::<T, 2, false>(T::table(table)), panel, task),
-            (Levels::Few { table, shifted: true }, Bits::Two) => widths(Few::<T, 2, true>(T::table(table)), panel, task),
+            (Levels::Few { table, shifted: false }, Bits::Two) => {
+                widths(Few::<T, 2, false>(T::table(table)), panel, task)
+            }
+            (Levels::Few { table, shifted: true }, Bits::Two) => {
+                widths(Few::<T, 2, true>(T::table(table)), panel, task)
+            }
             (Levels::Few { table, shifted: false }, _) => widths(Few::<T, 4, false>(T::table(table)), panel, task),
             (Levels::Few { table, shifted: true }, _) => widths(Few::<T, 4, true>(T::table(table)), panel, task),
             (Levels::Many(table), _) => widths::<T, _>(Many(table), panel, task),
@@ -224,7 +235,7 @@ unsafe fn widths<T: Lookup, S: Source<T>>(source: S, panel: &LevelPanel, task: i
     }
 }
 
-/// Calls `f(input, levels)` for some inputs of a group, in order.
+/// Calls `f(input, parity, levels)` for some inputs of a group, in order, less zero points if there are; neighbours differ in parity where there are many.
 ///
 /// # Safety
 /// The machine has the vector's instructions.
@@ -233,14 +244,14 @@ unsafe fn each<T: Lookup, S: Source<T>, const V: usize>(
     source: S,
     panel: &LevelPanel,
     (group, inputs): (usize, Range<usize>),
-    mut f: impl FnMut(usize, [T; V]),
+    zeros: Option<[T; V]>,
+    mut f: impl FnMut(usize, usize, [T; V]),
 ) {
     let in_line = 32 / S::BITS;
     let lines = &panel.lines[panel.place(group)..][..inputs.end.div_ceil(in_line) * panel.width];
     assert!(panel.width * LANES == V * T::LANES);
     // SAFETY: the caller has the instructions; a place is the panel's width of lines, and as many vectors.
     unsafe {
-        let zeros = zeros::<T, V>(panel, group);
         for place in inputs.start / in_line..inputs.end.div_ceil(in_line) {
             let from = lines.as_ptr().cast::<i32>().add(place * V * T::LANES);
             let mut codes = [T::codes(from); V];
@@ -251,16 +262,31 @@ unsafe fn each<T: Lookup, S: Source<T>, const V: usize>(
             let first = place * in_line;
             let some = inputs.start.max(first) - first..(inputs.end - first).min(in_line);
             if some.len() == in_line {
-                for within in 0..in_line {
-                    f(first + within, levels(source, codes, within, zeros));
+                // Eight at a time, which the compiler writes out.
+                for eight in (0..in_line).step_by(8) {
+                    let codes = shifted::<T, V>(codes, shift(eight, S::BITS));
+                    for within in 0..in_line.min(8) {
+                        f(first + eight + within, within % 2, levels(source, codes, within, zeros));
+                    }
                 }
             } else {
                 for within in some {
-                    f(first + within, levels(source, codes, within, zeros));
+                    f(first + within, 0, levels(source, codes, within, zeros));
                 }
             }
         }
     }
+}
+
+/// # Safety
+/// The machine has the vector's instructions.
+#[inline(always)]
+unsafe fn shifted<T: Lookup, const V: usize>(mut codes: [T::Codes; V], by: usize) -> [T::Codes; V] {
+    for codes in &mut codes {
+        // SAFETY: the caller's.
+        *codes = unsafe { T::shifted(*codes, by) };
+    }
+    codes
 }
 
 /// # Safety
@@ -270,15 +296,15 @@ unsafe fn levels<T: Lookup, S: Source<T>, const V: usize>(
     source: S,
     codes: [T::Codes; V],
     within: usize,
-    zeros: [T; V],
+    zeros: Option<[T; V]>,
 ) -> [T; V] {
     // SAFETY: the caller's.
     unsafe {
         let mut levels = [T::zero(); V];
-        for ((level, codes), zero) in levels.iter_mut().zip(codes).zip(zeros) {
-            *level = source.level(T::shifted(codes, shift(within, S::BITS)));
-            if S::SHIFTED {
-                *level = level.sub(zero);
+        for (vector, level) in levels.iter_mut().enumerate() {
+            *level = source.level(T::shifted(codes[vector], shift(within, S::BITS)));
+            if let Some(zeros) = zeros {
+                *level = level.sub(zeros[vector]);
             }
         }
         levels
@@ -286,18 +312,18 @@ unsafe fn levels<T: Lookup, S: Source<T>, const V: usize>(
 }
 
 /// How many 32 bits ahead memory is asked for: where scales are read in between, the hardware does not look so far.
-const AHEAD: usize = 1 << 10;
+const AHEAD: usize = 1 << 12;
 
 /// # Safety
 /// The machine has the vector's instructions.
 #[inline(always)]
-unsafe fn zeros<T: Lookup, const V: usize>(panel: &LevelPanel, group: usize) -> [T; V] {
+unsafe fn zeros<T: Lookup, S: Source<T>, const V: usize>(panel: &LevelPanel, group: usize) -> [T; V] {
     // SAFETY: the caller has the instructions; `V` vectors are the panel's width of lines.
     unsafe {
         let mut zeros = [T::zero(); V];
         for (vector, to) in zeros.iter_mut().enumerate() {
             let first = vector * T::LANES;
-            let lanes = panel.grid.zeros(group * panel.width + first / LANES).map(|zero| zero as f32);
+            let lanes = panel.grid.zeros(group * panel.width + first / LANES).map(|zero| (zero - S::CENTER) as f32);
             *to = T::load(lanes.as_ptr().add(first % LANES));
         }
         zeros
@@ -334,17 +360,43 @@ impl Task for Decode<'_> {
             // SAFETY: the caller has the instructions; there is room for all inputs, checked above.
             unsafe {
                 let scales = scales::<T, V>(panel, group);
-                each(source, panel, (group, inputs), #[inline(always)] |_, levels: [T; V]| {
-                    for (level, scale) in levels.into_iter().zip(scales) {
-                        level.mul(scale).store(to);
-                        to = to.wrapping_add(T::LANES);
-                    }
-                });
+                let zeros = if S::SHIFTED { Some(zeros::<T, S, V>(panel, group)) } else { None };
+                each(
+                    source,
+                    panel,
+                    (group, inputs),
+                    zeros,
+                    #[inline(always)]
+                    |_, _, levels: [T; V]| {
+                        for (level, scale) in levels.into_iter().zip(scales) {
+                            level.mul(scale).store(to);
+                            to = to.wrapping_add(T::LANES);
+                        }
+                    },
+                );
             }
         }
     }
 }
 
+/// The sum of so many numbers.
+///
+/// # Safety
+/// The caller's are the instructions, and so many floats.
+#[inline(always)]
+unsafe fn total<T: Vector>(x: *const f32, count: usize) -> f32 {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sum = T::zero();
+        for first in (0..count).step_by(T::LANES) {
+            sum = sum.add(load(x.add(first), T::LANES.min(count - first)));
+        }
+        sum.sum()
+    }
+}
+
+/// Zero points of few bits are taken from sums, `sum x (code - zero) = sum x (code - center) - (zero - center) sum x`: an
+/// operation less for each level, of three.
 struct Multiply<'a, 'o, const R: usize> {
     x: &'a [f32],
     stride: usize,
@@ -365,15 +417,32 @@ impl<const R: usize> Task for Multiply<'_, '_, R> {
             let mut totals = [[T::zero(); V]; R];
             for (group, inputs) in panel.groups(0..k) {
                 let x = x.as_ptr().add(group * panel.depth.group_size());
+                let zeros = if S::SHIFTED { Some(zeros::<T, S, V>(panel, group)) } else { None };
+                let (at_once, late) = if S::BITS < 8 { (None, zeros) } else { (zeros, None) };
                 let mut sums = [[[T::zero(); V]; R]; 2];
-                each(source, panel, (group, inputs), #[inline(always)] |input, levels: [T; V]| {
-                    for (row, sums) in sums[input % chains].iter_mut().enumerate() {
-                        let x = T::all(*x.add(row * stride + input));
-                        for (sum, level) in sums.iter_mut().zip(levels) {
-                            *sum = sum.add_product(x, level);
+                if let Some(zeros) = late {
+                    for (row, sums) in sums[0].iter_mut().enumerate() {
+                        let sum = T::all(-total::<T>(x.add(row * stride), inputs.len()));
+                        for (to, zero) in sums.iter_mut().zip(zeros) {
+                            *to = zero.mul(sum);
                         }
                     }
-                });
+                }
+                each(
+                    source,
+                    panel,
+                    (group, inputs),
+                    at_once,
+                    #[inline(always)]
+                    |input, parity, levels: [T; V]| {
+                        for (row, sums) in sums[parity % chains].iter_mut().enumerate() {
+                            let x = T::all(*x.add(row * stride + input));
+                            for (sum, level) in sums.iter_mut().zip(levels) {
+                                *sum = sum.add_product(x, level);
+                            }
+                        }
+                    },
+                );
                 let scales = scales::<T, V>(panel, group);
                 for row in 0..R {
                     for (vector, scale) in scales.into_iter().enumerate() {
@@ -389,7 +458,9 @@ impl<const R: usize> Task for Multiply<'_, '_, R> {
                 for (out, total) in out[first..][..columns].chunks_mut(T::LANES).zip(totals) {
                     match out.len() == T::LANES {
                         true => T::load(out.as_ptr()).add(total).store(out.as_mut_ptr()),
-                        false => T::load_some(out.as_ptr(), out.len()).add(total).store_some(out.as_mut_ptr(), out.len()),
+                        false => {
+                            T::load_some(out.as_ptr(), out.len()).add(total).store_some(out.as_mut_ptr(), out.len())
+                        }
                     }
                 }
             }
@@ -426,7 +497,14 @@ macro_rules! level_kernel {
                 unsafe { decode(panel, inputs, to) }
             }
 
-            fn multiply_levels(self, panel: &LevelPanel, x: &[f32], stride: usize, out: &mut [&mut [f32]], first: usize) {
+            fn multiply_levels(
+                self,
+                panel: &LevelPanel,
+                x: &[f32],
+                stride: usize,
+                out: &mut [&mut [f32]],
+                first: usize,
+            ) {
                 #[target_feature(enable = $features)]
                 fn call(panel: &LevelPanel, x: &[f32], stride: usize, out: &mut [&mut [f32]], first: usize) {
                     // SAFETY: the features.
