@@ -1,6 +1,7 @@
 //! Linear layers with weights of 4 bits, in groups of several sizes, against one with weights of 8 bits, on one thread, and
-//! against their limits: multiplications on registers, or, for a single row, reads of as many bytes as the weights take,
-//! from the cache and (`cold`) from memory.
+//! against their limits: multiplications on registers (of floats where inputs are), or, for a single row, reads of as many
+//! bytes as the weights take, from the cache and (`cold`) from memory. Codebooks and inputs that are kept in f32 are looked
+//! up in registers; the dense f32 layer stands beside them.
 //!
 //! After criterion's figures, all are run again in turns, so that their ratios come from the same minutes.
 
@@ -16,7 +17,7 @@ use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
 };
-use tersor::{Isa, PackedWeights, Quantizer, limits};
+use tersor::{Isa, PackedWeights, Pruner, Quantizer, limits, packed::Activations};
 
 /// Outputs and inputs.
 const SIZE: usize = 4096;
@@ -39,6 +40,7 @@ type Packed = (&'static str, PackedWeights);
 fn layers(random: &mut impl FnMut() -> f32) -> tersor::Result<Vec<Packed>> {
     let w = Array2::from_shape_simple_fn((SIZE, SIZE), random);
     let pack = |name, scheme: &dyn Quantizer| Ok((name, PackedWeights::new(&scheme.apply(&w)?)?));
+    let float = |name, scheme: &dyn Quantizer| Ok((name, PackedWeights::with(&scheme.apply(&w)?, Activations::Float)?));
     let uniform = Quantizer::uniform;
     vec![
         pack("int8 per channel", &uniform(8).symmetric().per_channel(Axis(0))),
@@ -48,6 +50,12 @@ fn layers(random: &mut impl FnMut() -> f32) -> tersor::Result<Vec<Packed>> {
         pack("int4 groups of 128", &uniform(4).per_group(128)),
         pack("int4 32 symmetric", &uniform(4).symmetric().per_group(32)),
         pack("int2 groups of 64", &uniform(2).per_group(64)),
+        pack("nf4 groups of 64", &Quantizer::nf4().per_group(64)),
+        pack("power of two 4 bits", &Quantizer::power_of_two(4).per_group(64)),
+        float("int4 64, f32", &uniform(4).per_group(64)),
+        float("int4 64 symmetric, f32", &uniform(4).symmetric().per_group(64)),
+        float("int2 64, f32", &uniform(2).per_group(64)),
+        Ok(("dense f32", PackedWeights::new(&Pruner::magnitude(0.0).apply(&w)?)?)),
     ]
     .into_iter()
     .collect()
@@ -90,7 +98,8 @@ impl Batch {
             return self.time(|batch| batch.read(weights));
         }
         let start = Instant::now();
-        let operations = limits::multiply(self.isa, SPINS);
+        let multiply = if weights.kernel().contains("f32") { limits::multiply_f32 } else { limits::multiply };
+        let operations = multiply(self.isa, SPINS);
         start.elapsed().mul_f64((2 * self.x.nrows() * SIZE * SIZE) as f64 / operations as f64)
     }
 }
@@ -144,7 +153,7 @@ fn run() -> tersor::Result<()> {
         for ((name, weights), (time, limit)) in layers.iter().zip(&least) {
             let limited = if rows == 1 { "reads" } else { "multiplications" };
             println!(
-                "{rows:>4} x {SIZE} x {SIZE}{} {name:<20} {:<16} {time:>10.1?} {:>6.2} x int8 {:>6.3} of {limited}",
+                "{rows:>4} x {SIZE} x {SIZE}{} {name:<22} {:<24} {time:>10.1?} {:>6.2} x int8 {:>6.3} of {limited}",
                 if cold { " cold" } else { "     " },
                 weights.kernel(),
                 least[0].0.as_secs_f64() / time.as_secs_f64(),

@@ -13,7 +13,9 @@ use std::{cell::Cell, ops::Range};
 use super::{
     float_kernel::{Dots, FloatTile},
     isa::{Isa, Job},
-    kernel::Kernel,
+    kernel::{Kernel, LANES},
+    level_kernel::FEW_ROWS,
+    levels::PackedLevels,
     parallel,
 };
 
@@ -31,6 +33,9 @@ const ROWS_IN_PLACE: usize = 1 << 14;
 
 /// The most rows that are multiplied as dot products with the rows of a transposed matrix.
 const ROWS_OF_DOTS: usize = 8;
+
+/// The most rows that meet packed codes as these are looked up; for more, levels are stored before they are multiplied.
+const ROWS_OF_LEVELS: usize = 8;
 
 /// Rows in a block, which lie in the second cache with a panel.
 const ROWS: usize = 128;
@@ -146,13 +151,41 @@ pub fn add_product(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
         // A column is a row.
         add_product(isa, b.transposed(), a.transposed(), c);
     } else {
-        isa.run(Product { a, b, c });
+        isa.run(Product { a, b: Factor::Matrix(b), c });
+    }
+}
+
+/// `c += a w^T`, `a` and `c` row-major, for `w` of packed codes.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub(crate) fn add_product_of_levels(a: &[f32], w: &PackedLevels, c: &mut [f32]) {
+    if !c.is_empty() && w.k() > 0 {
+        let a = Matrix::new(a, a.len() / w.k(), w.k());
+        assert!(c.len() == a.shape[0] * w.n());
+        w.isa().run(Product { a, b: Factor::Levels(w), c });
+    }
+}
+
+/// The second factor, which is packed block by block or decoded panel by panel.
+#[derive(Clone, Copy)]
+enum Factor<'a> {
+    Matrix(Matrix<'a>),
+    Levels(&'a PackedLevels),
+}
+
+impl Factor<'_> {
+    fn columns(self) -> usize {
+        match self {
+            Factor::Matrix(b) => b.shape[1],
+            Factor::Levels(w) => w.n(),
+        }
     }
 }
 
 struct Product<'a> {
     a: Matrix<'a>,
-    b: Matrix<'a>,
+    b: Factor<'a>,
     c: &'a mut [f32],
 }
 
@@ -161,13 +194,22 @@ impl Job for Product<'_> {
 
     fn run<K: Kernel>(self, kernel: K) {
         let Product { a, b, c } = self;
-        let (m, n) = (a.shape[0], b.shape[1]);
-        // Pieces of the output: a block of rows meets a block of columns.
-        let in_dots = m <= ROWS_OF_DOTS && a.strides[1] == 1 && b.strides[0] == 1;
+        let (m, n) = (a.shape[0], b.columns());
         let plan = Plan::new::<K>(a, b);
-        let (rows, columns) = match in_dots {
-            true => (m, (PIECE_READ / a.shape[1]).max(1).next_multiple_of(OUTPUTS)),
-            false => (plan.rows, plan.columns),
+        // Few rows take the second factor as it lies.
+        type Few<'a, K> = &'a (dyn Fn(K, &mut Piece) + Sync);
+        let in_dots = |b: Matrix| m <= ROWS_OF_DOTS && a.strides[1] == 1 && b.strides[0] == 1;
+        let (unit, few): (_, Option<Few<K>>) = match b {
+            Factor::Matrix(b) if in_dots(b) => (OUTPUTS, Some(&move |kernel, piece| piece.dots(kernel, a, b))),
+            Factor::Levels(w) if m <= ROWS_OF_LEVELS => {
+                (plan.width, Some(&move |kernel, piece| piece.levels(kernel, a, w)))
+            }
+            _ => (0, None),
+        };
+        // Pieces of the output: a block of rows meets a block of columns.
+        let (rows, columns) = match few {
+            Some(_) => (m, (PIECE_READ / a.shape[1]).max(1).next_multiple_of(unit)),
+            None => (plan.rows, plan.columns),
         };
         let mut pieces: Vec<Piece> = Vec::new();
         for (block, c) in c.chunks_mut(rows * n).enumerate() {
@@ -178,21 +220,27 @@ impl Job for Product<'_> {
                 pieces[first..].iter_mut().zip(row.chunks_mut(columns)).for_each(|(piece, part)| piece.out.push(part));
             }
         }
-        if in_dots {
+        if let Some(few) = few {
             return parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
-                pieces.iter_mut().for_each(|piece| piece.dots(kernel, a, b));
+                pieces.iter_mut().for_each(|piece| few(kernel, piece));
             });
         }
         let (mut room_a, mut room_b) = (Room::take(0), Room::take(1));
         for start in (0..a.shape[1]).step_by(plan.depth) {
             let terms = start..a.shape[1].min(start + plan.depth);
             let a = Panels::new(kernel, a.transposed(), plan.rows_in_place, plan.height, terms.clone(), &mut room_a);
-            let b = Panels::new(kernel, b, plan.columns_in_place, plan.width, terms, &mut room_b);
+            let b = match b {
+                Factor::Matrix(b) => {
+                    Columns::Panels(Panels::new(kernel, b, plan.columns_in_place, plan.width, terms, &mut room_b))
+                }
+                Factor::Levels(w) => Columns::Levels { w, width: plan.width, terms },
+            };
             parallel::for_each_chunk_mut(&mut pieces, 1, |_, pieces| {
+                let mut room = Room::take(2);
                 for piece in pieces {
                     kernel.vectorize(
                         #[inline(always)]
-                        || piece.tiles(kernel, &a, &b),
+                        || piece.tiles(kernel, &a, &b, &mut room),
                     );
                 }
             });
@@ -216,14 +264,19 @@ struct Plan {
 }
 
 impl Plan {
-    fn new<K: Kernel>(a: Matrix, b: Matrix) -> Plan {
+    fn new<K: Kernel>(a: Matrix, b: Factor) -> Plan {
         // As many parts of equal size as there must be, of whole units.
         let parts =
             |whole: usize, most: usize, unit: usize| whole.div_ceil(whole.div_ceil(most)).next_multiple_of(unit);
-        let ([m, k], n) = (a.shape, b.shape[1]);
+        let ([m, k], n) = (a.shape, b.columns());
         let height = parts(m, K::TILE_ROWS, 1);
-        let width = parts(n, K::VECTORS * K::FLOATS, K::FLOATS);
-        let in_place = b.strides[1] == 1 && m <= TILES_IN_PLACE * K::TILE_ROWS;
+        let (width, in_place) = match b {
+            Factor::Matrix(b) => {
+                let in_place = b.strides[1] == 1 && m <= TILES_IN_PLACE * K::TILE_ROWS;
+                (parts(n, K::VECTORS * K::FLOATS, K::FLOATS), in_place)
+            }
+            Factor::Levels(_) => (K::LINES * LANES, false),
+        };
         let depth = parts(k, if in_place && m < K::TILE_ROWS { DEPTH_IN_PLACE } else { DEPTH }, 1);
         let pack_rows = n > 4 * width && a.strides[1] > 1 && a.strides[1] * depth > ROWS_IN_PLACE;
         let (rows_in_place, columns_in_place) =
@@ -278,6 +331,45 @@ impl<'a> Panels<'a> {
     }
 }
 
+/// Panels of the second factor.
+enum Columns<'a> {
+    Panels(Panels<'a>),
+    /// Decoded where they are needed.
+    Levels {
+        w: &'a PackedLevels,
+        width: usize,
+        terms: Range<usize>,
+    },
+}
+
+impl Columns<'_> {
+    #[inline(always)]
+    fn width(&self) -> usize {
+        match self {
+            Columns::Panels(panels) => panels.width,
+            Columns::Levels { width, .. } => *width,
+        }
+    }
+
+    /// The columns from `column` on, and their distance from term to term.
+    #[inline(always)]
+    fn panel<'a, K: Kernel>(&'a self, kernel: K, column: usize, room: &'a mut Room) -> (&'a [f32], usize) {
+        match self {
+            Columns::Panels(panels) => {
+                let (panel, [stride, _]) = panels.panel(column);
+                (panel, stride)
+            }
+            Columns::Levels { w, width, terms } => {
+                let panel = w.panel(column / width);
+                let stride = panel.width * LANES;
+                let to = room.floats(terms.len() * stride);
+                kernel.decode(&panel, terms.clone(), to);
+                (to, stride)
+            }
+        }
+    }
+}
+
 /// Outputs that are multiplied with one row, or with up to four, at a time.
 const OUTPUTS: usize = 4;
 
@@ -291,15 +383,29 @@ struct Piece<'a> {
 
 impl Piece<'_> {
     #[inline(always)]
-    fn tiles<K: Kernel>(&mut self, kernel: K, rows: &Panels, columns: &Panels) {
+    fn tiles<K: Kernel>(&mut self, kernel: K, rows: &Panels, columns: &Columns, room: &mut Room) {
         let end = self.out[0].len();
-        for first in (0..end).step_by(columns.width) {
-            let (b, [stride, _]) = columns.panel(self.column + first);
-            let columns = columns.width.min(end - first);
-            for (tile, out) in self.out.chunks_mut(rows.width).enumerate() {
-                let (a, [down, across]) = rows.panel(self.row + tile * rows.width);
-                let tile = FloatTile { a, strides: [across, down], b, stride, depth: rows.terms.len(), columns };
-                kernel.tile_f32(&tile, out, first);
+        for panel in (0..end).step_by(columns.width()) {
+            let (b, stride) = columns.panel(kernel, self.column + panel, room);
+            // A panel of codes may be several tiles wide.
+            for first in (panel..end.min(panel + columns.width())).step_by(K::VECTORS * K::FLOATS) {
+                let (b, columns) =
+                    (&b[first - panel..], end.min(panel + columns.width()).min(first + K::VECTORS * K::FLOATS) - first);
+                for (tile, out) in self.out.chunks_mut(rows.width).enumerate() {
+                    let (a, [down, across]) = rows.panel(self.row + tile * rows.width);
+                    let tile = FloatTile { a, strides: [across, down], b, stride, depth: rows.terms.len(), columns };
+                    kernel.tile_f32(&tile, out, first);
+                }
+            }
+        }
+    }
+
+    fn levels<K: Kernel>(&mut self, kernel: K, a: Matrix, w: &PackedLevels) {
+        let (width, columns) = (K::LINES * LANES, self.out[0].len());
+        for first in (0..columns).step_by(width) {
+            let panel = w.panel((self.column + first) / width);
+            for (rows, out) in self.out.chunks_mut(FEW_ROWS).enumerate() {
+                kernel.multiply_levels(&panel, a.from(rows * FEW_ROWS, 0), a.strides[0], out, first);
             }
         }
     }
@@ -354,7 +460,7 @@ const KEPT: usize = 1 << 22;
 const LINE: usize = 16;
 
 thread_local! {
-    static ROOMS: [Cell<Vec<f32>>; 2] = const { [const { Cell::new(Vec::new()) }; 2] };
+    static ROOMS: [Cell<Vec<f32>>; 3] = const { [const { Cell::new(Vec::new()) }; 3] };
 }
 
 impl Room {

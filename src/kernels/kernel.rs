@@ -2,6 +2,7 @@
 
 use super::{
     float_kernel::FloatKernel,
+    level_kernel::LevelKernel,
     nm,
     products::{Out, Products},
     quantize::Round,
@@ -135,7 +136,7 @@ pub(super) const EXACT_QUADS: usize = 1 << 14;
 /// The innermost part of the products on one instruction set.
 ///
 /// A value can be made only where the machine was found to have the instructions.
-pub(super) trait Kernel: FloatKernel + Copy + Send + Sync {
+pub(super) trait Kernel: FloatKernel + LevelKernel + Copy + Send + Sync {
     /// Rows of activations in a tile ("mr").
     const ROWS: usize;
     /// Rows where the depth has several groups, so that totals find registers beside the sums.

@@ -14,6 +14,8 @@ pub(crate) mod im2col;
 pub(crate) mod isa;
 mod kernel;
 pub(crate) mod least;
+mod level_kernel;
+mod levels;
 pub mod limits;
 mod nm;
 pub(crate) mod numbers;
@@ -32,6 +34,7 @@ mod battery;
 
 pub(crate) use depth::Depth;
 pub(crate) use kernel::Bits;
+pub(crate) use levels::PackedLevels;
 pub(crate) use panels::PackedInt8;
 pub(crate) use quantize::{Activations, Fixed};
 pub(crate) use sparse::PackedSparse;

@@ -172,6 +172,21 @@ impl PackedInt8 {
         self.n.div_ceil(self.width * LANES)
     }
 
+    /// The zero point of all codes, if there is one.
+    pub(super) fn zero(&self) -> Option<i32> {
+        match self.grid.zeros {
+            Zeros::One(zero) => Some(zero),
+            _ => None,
+        }
+    }
+
+    /// The outputs of a panel.
+    #[inline(always)]
+    pub(super) fn columns(&self, panel: usize) -> usize {
+        let in_panel = self.width * LANES;
+        in_panel.min(self.n - panel * in_panel)
+    }
+
     /// The lines in a panel's width.
     #[inline(always)]
     pub(super) fn width(&self, panel: usize) -> usize {

@@ -1,6 +1,6 @@
 //! Which kernel runs a tensor: one decision, a value that can be compared.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use ndarray::Axis;
 
@@ -11,39 +11,94 @@ use crate::{
 };
 
 /// How a weight will be multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Choice {
     /// Codes of at most so many bits, inputs rounded to 8 bits, sums in integers; a scale for each `group_size` inputs.
-    Integer { bits: Bits, group_size: usize },
-    /// Codes stay packed and are decoded to f32 as they are multiplied.
+    Integer { bits: Bits, group_size: usize, integers: Integers },
+    /// f32 inputs; what codes of at most so many bits stand for is looked up as they are multiplied.
+    Lookup { bits: Bits, group_size: usize },
+    /// f32 inputs; whole outputs are decoded to f32.
     Decoded,
+}
+
+/// The integers that codes stand for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Integers {
+    /// Themselves, less a zero point.
+    Codes,
+    /// Levels of a codebook: `level = unit * (codes[code] - zero)`, all exact.
+    Levels { unit: f32, codes: Vec<u8>, zero: u8 },
+}
+
+impl Integers {
+    /// Levels that are integers of 8 bits times a power of two; and how many bits they take.
+    fn of(levels: &[f32]) -> Option<(Integers, Bits)> {
+        let exponent = |level: &f32| {
+            let (bits, field) = (level.to_bits(), level.to_bits() >> 23 & 255);
+            (field > 0).then(|| field as i32 - 150 + ((bits & 0x7f_ffff) | 0x80_0000).trailing_zeros() as i32)
+        };
+        if levels.iter().any(|level| level.is_subnormal()) {
+            return None;
+        }
+        let least = levels.iter().filter_map(exponent).min()?;
+        let unit = 2f64.powi(least);
+        let integers = levels.iter().map(|level| f64::from(*level) / unit);
+        let (low, high) = integers.clone().fold((0f64, 0f64), |(low, high), x| (low.min(x), high.max(x)));
+        let unit = unit as f32;
+        (unit.is_normal() && high - low <= 255.0).then(|| {
+            let bits = Bits::of(8 - ((high - low) as u8).leading_zeros() as u8);
+            (Integers::Levels { unit, codes: integers.map(|x| (x - low) as u8).collect(), zero: -low as u8 }, bits)
+        })
+    }
 }
 
 /// An integer product may reach 2^62 before the inputs' scale makes it small; beyond this it would leave f32.
 const LARGEST_SCALE: f32 = 1e19;
 
-/// Decides for a weight of `outputs` rows.
+/// Largest levels at which sums of products with inputs neither leave f32 nor vanish before their scale comes.
+const LEVELS: RangeInclusive<f32> = 1e-9..=1e9;
+
+/// Decides for a weight of several outputs.
 ///
-/// Integers need evenly spaced levels, codes that fit a byte, and scales that an output or a group of its inputs has to
-/// itself; whatever else there is, is decoded.
+/// Codes run packed if they fit a byte, and if an output or a group of its inputs has its scale to itself, and all share a
+/// table; on integers if levels are evenly spaced, too. Whatever else there is, is decoded.
 pub(super) fn choose(q: &QuantizedTensor, activations: &Activations) -> Choice {
-    let Grid::Affine { scale, granularity, .. } = q.grid() else { return Choice::Decoded };
-    let largest = scale.iter().fold(0f32, |largest, scale| largest.max(scale.abs()));
-    if q.bits() > 8 || *activations == Activations::Float || largest > LARGEST_SCALE {
-        return Choice::Decoded;
+    let Some(group_size) = group_size(q).filter(|_| q.bits() <= 8) else { return Choice::Decoded };
+    let (bits, is_float) = (Bits::of(q.bits()), *activations == Activations::Float);
+    let fits = |unit: f32, scale: &[f32]| {
+        scale.iter().all(|scale| (scale * unit).abs() <= LARGEST_SCALE && (scale * unit).is_normal())
+    };
+    match q.grid() {
+        Grid::Affine { scale, .. } if !is_float && scale.iter().all(|scale| scale.abs() <= LARGEST_SCALE) => {
+            Choice::Integer { bits, group_size, integers: Integers::Codes }
+        }
+        Grid::Affine { .. } => Choice::Lookup { bits, group_size },
+        Grid::Codebook { levels, scale, .. } if levels.nrows() == 1 => {
+            let levels = levels.as_slice().unwrap_or_default();
+            let largest = levels.iter().fold(0f32, |largest, level| largest.max(level.abs()));
+            match Integers::of(levels) {
+                Some((integers @ Integers::Levels { unit, .. }, bits)) if !is_float && fits(unit, scale) => {
+                    Choice::Integer { bits, group_size, integers }
+                }
+                _ if largest == 0.0 || LEVELS.contains(&largest) => Choice::Lookup { bits, group_size },
+                _ => Choice::Decoded,
+            }
+        }
+        Grid::Codebook { .. } => Choice::Decoded,
     }
-    let bits = Bits::of(q.bits());
+}
+
+/// The inputs of an output that share a scale, if none is shared otherwise.
+fn group_size(q: &QuantizedTensor) -> Option<usize> {
     let inputs = q.shape()[1..].iter().product();
     let row = q.shape().last().copied().unwrap_or(0);
-    match *granularity {
-        Granularity::Tensor | Granularity::Channel(Axis(0)) => Choice::Integer { bits, group_size: inputs },
+    match q.grid().granularity() {
+        Granularity::Tensor | Granularity::Channel(Axis(0)) => Some(inputs),
         // Groups of a convolution's last axis are no longer than a kernel's row: only those that divide it fall
         // into groups of the whole.
-        Granularity::Group(size) if row == inputs || (size < row && row % size == 0) => {
-            Choice::Integer { bits, group_size: size.min(inputs) }
-        }
-        Granularity::Group(size) if size >= row => Choice::Integer { bits, group_size: row },
-        Granularity::Group(_) | Granularity::Channel(_) => Choice::Decoded,
+        Granularity::Group(size) if row == inputs || (size < row && row % size == 0) => Some(size.min(inputs)),
+        Granularity::Group(size) if size >= row => Some(row),
+        Granularity::Group(_) | Granularity::Channel(_) => None,
     }
 }
 
@@ -67,6 +122,18 @@ pub(super) fn integer_kernel(bits: Bits, isa: Isa) -> &'static str {
             Bits::Picked => ["nm-int8-scalar", "nm-int8-avx2", "nm-int8-avxvnni", "nm-int8-avx512vnni"],
         },
     )
+}
+
+/// The name of a kernel that looks levels up.
+pub(super) fn lookup_kernel(bits: Bits, isa: Isa) -> &'static str {
+    let names = match bits {
+        Bits::Two => ["lookup2-f32-scalar", "lookup2-f32-avx2", "lookup2-f32-avxvnni", "lookup2-f32-avx512vnni"],
+        Bits::Four => ["lookup4-f32-scalar", "lookup4-f32-avx2", "lookup4-f32-avxvnni", "lookup4-f32-avx512vnni"],
+        Bits::Eight | Bits::Picked => {
+            ["lookup8-f32-scalar", "lookup8-f32-avx2", "lookup8-f32-avxvnni", "lookup8-f32-avx512vnni"]
+        }
+    };
+    of_isa(isa, names)
 }
 
 fn of_isa(isa: Isa, names: [&'static str; 4]) -> &'static str {
@@ -145,10 +212,14 @@ mod tests {
         choose(&q.unwrap(), &Activations::Dynamic)
     }
 
+    fn integer(bits: Bits, group_size: usize) -> Choice {
+        Choice::Integer { bits, group_size, integers: Integers::Codes }
+    }
+
     #[test]
-    fn even_levels_run_on_integers_and_the_rest_is_decoded() {
+    fn even_levels_run_on_integers_and_the_rest_is_looked_up_or_decoded() {
         let w = Array::from_shape_fn((6, 10), |(i, j)| (i * 10 + j) as f32);
-        let integer = |bits, group_size| Choice::Integer { bits, group_size };
+        let lookup = |bits, group_size| Choice::Lookup { bits, group_size };
         assert_eq!(of(Quantizer::uniform(8).apply(&w)), integer(Bits::Eight, 10));
         assert_eq!(of(Quantizer::uniform(5).apply(&w)), integer(Bits::Eight, 10));
         assert_eq!(of(Quantizer::uniform(3).per_channel(Axis(0)).apply(&w)), integer(Bits::Four, 10));
@@ -157,22 +228,39 @@ mod tests {
         assert_eq!(of(Quantizer::uniform(1).apply(&w)), integer(Bits::Two, 10));
         assert_eq!(of(Quantizer::uniform(8).per_channel(Axis(1)).apply(&w)), Choice::Decoded);
         assert_eq!(of(Quantizer::uniform(16).apply(&w)), Choice::Decoded);
-        assert_eq!(of(Quantizer::kmeans(4).apply(&w)), Choice::Decoded);
-        assert_eq!(choose(&Quantizer::uniform(8).apply(&w).unwrap(), &Activations::Float), Choice::Decoded);
+        assert_eq!(of(Quantizer::nf4().per_group(5).apply(&w)), lookup(Bits::Four, 5));
+        assert_eq!(of(Quantizer::quantile(3).apply(&(w.mapv(f32::sin)))), lookup(Bits::Four, 10));
+        assert_eq!(of(Quantizer::kmeans(4).per_channel(Axis(0)).apply(&w)), Choice::Decoded);
+        assert_eq!(choose(&Quantizer::uniform(8).apply(&w).unwrap(), &Activations::Float), lookup(Bits::Eight, 10));
+    }
+
+    #[test]
+    fn levels_that_are_small_integers_times_a_power_of_two_run_on_them() {
+        let halves = [-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+        let codes = vec![0, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 24];
+        let integers = Integers::Levels { unit: 0.5, codes, zero: 12 };
+        assert_eq!(Integers::of(&halves), Some((integers, Bits::Eight)));
+        let (found, bits) = Integers::of(&[0.0, 1.0, 1.5]).unwrap();
+        assert_eq!((found, bits), (Integers::Levels { unit: 0.5, codes: vec![0, 2, 3], zero: 0 }, Bits::Two));
+        let (found, bits) = Integers::of(&[-1.0, 126.5]).unwrap();
+        assert_eq!((found, bits), (Integers::Levels { unit: 0.5, codes: vec![0, 255], zero: 2 }, Bits::Eight));
+        for levels in [&[-1.0, 127.0f32] as &[f32], &[1.0, 0.3], &[1.0, 1e-40], &[1e30, 1e-30], &[0.0]] {
+            let whole = levels == [-1.0, 127.0];
+            assert_eq!(Integers::of(levels).is_some(), whole, "{levels:?}");
+        }
+        let w = Array::from_shape_fn((6, 10), |(i, j)| (i * 10 + j) as f32);
+        let power = Quantizer::power_of_two(3).per_group(5).apply(&w).unwrap();
+        let choice = choose(&power, &Activations::Dynamic);
+        assert!(matches!(choice, Choice::Integer { bits: Bits::Four, group_size: 5, .. }), "{choice:?}");
+        assert_eq!(choose(&power, &Activations::Float), Choice::Lookup { bits: Bits::Four, group_size: 5 });
     }
 
     #[test]
     fn groups_of_a_convolution_must_divide_its_last_axis() {
         let w = Array::from_shape_fn((2, 3, 4, 6), |(i, ..)| i as f32 + 1.0);
-        assert_eq!(
-            of(Quantizer::uniform(4).per_group(3).apply(&w)),
-            Choice::Integer { bits: Bits::Four, group_size: 3 }
-        );
+        assert_eq!(of(Quantizer::uniform(4).per_group(3).apply(&w)), integer(Bits::Four, 3));
         assert_eq!(of(Quantizer::uniform(4).per_group(4).apply(&w)), Choice::Decoded);
-        assert_eq!(
-            of(Quantizer::uniform(4).per_group(32).apply(&w)),
-            Choice::Integer { bits: Bits::Four, group_size: 6 }
-        );
+        assert_eq!(of(Quantizer::uniform(4).per_group(32).apply(&w)), integer(Bits::Four, 6));
     }
 
     #[test]
@@ -209,6 +297,8 @@ mod tests {
         for isa in Isa::available() {
             for (bits, name) in [(1, "int2"), (2, "int2"), (3, "int4"), (4, "int4"), (5, "int8"), (8, "int8")] {
                 assert_eq!(integer_kernel(Bits::of(bits), isa), format!("{name}-{}", isa.name()));
+                let name = name.replace("int", "lookup");
+                assert_eq!(lookup_kernel(Bits::of(bits), isa), format!("{name}-f32-{}", isa.name()));
             }
             assert_eq!(integer_kernel(Bits::Picked, isa), format!("nm-int8-{}", isa.name()));
         }

@@ -10,14 +10,19 @@ use crate::{
 /// `y = x w^T + bias`, row-major.
 pub(super) fn matmul(weights: &Array2<f32>, x: ArrayView2<'_, f32>, bias: Option<&[f32]>, y: &mut [f32]) {
     let (outputs, inputs) = weights.dim();
-    match bias {
-        Some(bias) => y.chunks_exact_mut(outputs.max(1)).for_each(|y| y.copy_from_slice(bias)),
-        None => y.fill(0.0),
-    }
+    begin(bias, y);
     let (rows, x, weights) = (x.nrows(), x.as_standard_layout(), weights.as_standard_layout());
     if let (Some(x), Some(weights)) = (x.as_slice(), weights.as_slice()) {
         let weights = Matrix::new(weights, outputs, inputs).transposed();
         add_product(Isa::usable(), Matrix::new(x, rows, inputs), weights, y);
+    }
+}
+
+/// What products are added to.
+pub(super) fn begin(bias: Option<&[f32]>, y: &mut [f32]) {
+    match bias {
+        Some(bias) => y.chunks_exact_mut(bias.len().max(1)).for_each(|y| y.copy_from_slice(bias)),
+        None => y.fill(0.0),
     }
 }
 

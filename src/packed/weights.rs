@@ -7,13 +7,15 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewMut2, Data
 use super::{
     Activations, AtRest,
     at_rest::{Floats, Whole},
-    choose::{Choice, FloatChoice, choose, choose_floats, float_kernel, integer_kernel, pick},
+    choose::{Choice, FloatChoice, Integers, choose, choose_floats, float_kernel, integer_kernel, lookup_kernel, pick},
     decoded::Decoded,
     dense,
 };
 use crate::{
     error::{Error, Result},
-    kernels::{self, Bits, Depth, Fixed, PackedInt8, PackedSparse, isa::Isa},
+    kernels::{
+        self, Bits, Depth, Fixed, PackedInt8, PackedLevels, PackedSparse, float::add_product_of_levels, isa::Isa,
+    },
     tensor::{Grid, QuantizedTensor},
 };
 
@@ -26,7 +28,9 @@ use crate::{
 /// | affine, 5 to 8 bits, a scale (below 1e19) per tensor, output channel or group of inputs | int8 | rounded to 8 bits, [`Activations`] |
 /// | of these, at most two of four consecutive inputs not 0 | nm-int8 (AVX-512) | the same |
 /// | affine as above of 3 or 4 bits, and of 1 or 2 | int4, int2: codes stay packed in memory | the same |
-/// | codebooks, 16 bits, a scale per input | decoded | f32 |
+/// | the same with [`Activations::Float`]; up to 8 bits of one codebook, scaled as above | lookup8, lookup4, lookup2: what codes stand for is looked up in registers | f32 |
+/// | a codebook of integers times a power of two, of 8 bits at most | int8, int4, int2 | rounded to 8 bits |
+/// | 16 bits, a scale per input, a codebook for each group | decoded | f32 |
 /// | pruned floats, sparse enough for it to pay | csr, nm or block, after what the mask allows | f32 |
 /// | pruned floats otherwise | dense | f32 |
 ///
@@ -59,6 +63,7 @@ pub struct PackedWeights {
 #[derive(Clone, Debug)]
 enum Packed {
     Int8 { weights: PackedInt8, depth: Depth, isa: Isa, activations: Activations },
+    Lookup(PackedLevels),
     Decoded(Decoded),
     Sparse { weights: PackedSparse, kernel: &'static str },
     Dense(Array2<f32>),
@@ -104,7 +109,11 @@ impl PackedWeights {
         let (outputs, inputs) = (rows.len(), weights.shape()[1..].iter().product());
         let packed = match weights {
             Whole::Quantized(weights) => match choose(weights, &activations) {
-                Choice::Integer { bits, group_size } => integers(weights, rows, (bits, group_size), activations)?,
+                Choice::Integer { bits, group_size, integers } => {
+                    let packing = Packing::new(weights, rows, group_size)?;
+                    packing.integers(bits, &integers, activations)
+                }
+                Choice::Lookup { bits, group_size } => Packing::new(weights, rows, group_size)?.lookup(bits),
                 Choice::Decoded => Packed::Decoded(Decoded::new(weights.clone(), rows, inputs)),
             },
             Whole::Floats(floats) => pruned(floats, rows, inputs)?,
@@ -142,11 +151,12 @@ impl PackedWeights {
         self.inputs
     }
 
-    /// The kernel that runs: `int8-`, `int4-`, `int2-`, `nm-int8-`, `csr-f32-`, `nm-f32-` or `block-f32-` and its instruction set,
-    /// `decoded-f32`, or `dense-f32`.
+    /// The kernel that runs: `int8-`, `int4-`, `int2-`, `nm-int8-`, `lookup8-f32-`, `lookup4-f32-`, `lookup2-f32-`, `csr-f32-`,
+    /// `nm-f32-` or `block-f32-` and its instruction set, `decoded-f32`, or `dense-f32`.
     pub fn kernel(&self) -> &'static str {
         match &self.packed {
             Packed::Int8 { weights, isa, .. } => integer_kernel(weights.bits(), *isa),
+            Packed::Lookup(weights) => lookup_kernel(weights.bits(), weights.isa()),
             Packed::Decoded(_) => "decoded-f32",
             Packed::Sparse { kernel, .. } => kernel,
             Packed::Dense(_) => "dense-f32",
@@ -162,6 +172,7 @@ impl PackedWeights {
     pub fn nbytes(&self) -> usize {
         let weights = match &self.packed {
             Packed::Int8 { weights, .. } => weights.nbytes(),
+            Packed::Lookup(weights) => weights.nbytes(),
             Packed::Decoded(decoded) => decoded.nbytes(),
             Packed::Sparse { weights, .. } => weights.nbytes(),
             Packed::Dense(weights) => 4 * weights.len(),
@@ -249,7 +260,18 @@ impl PackedWeights {
     fn run(&self, x: ArrayView2<'_, f32>, mut y: ArrayViewMut2<'_, f32>) -> Result<()> {
         self.check(x.ncols(), x.nrows(), y.dim())?;
         match &self.packed {
-            Packed::Decoded(decoded) => decoded.matmul(x, self.bias.as_ref(), y),
+            Packed::Lookup(weights) => {
+                let x = x.as_standard_layout();
+                row_major(&mut y, |y| {
+                    dense::begin(self.bias(), y);
+                    add_product_of_levels(x.as_slice().unwrap_or_default(), weights, y);
+                });
+            }
+            Packed::Decoded(decoded) => {
+                let x = x.as_standard_layout();
+                let x = x.as_slice().unwrap_or_default();
+                row_major(&mut y, |y| decoded.matmul(x, self.bias(), y));
+            }
             Packed::Dense(weights) => row_major(&mut y, |y| dense::matmul(weights, x, self.bias(), y)),
             Packed::Sparse { weights, .. } => {
                 let x = x.as_standard_layout();
@@ -309,34 +331,80 @@ fn round(isa: Isa, x: &[f32], rows: usize, depth: Depth, activations: &Activatio
     }
 }
 
-fn integers(
-    q: &QuantizedTensor,
+/// Outputs of a tensor on their way to a kernel that takes packed codes.
+struct Packing<'a> {
+    isa: Isa,
+    grid: &'a Grid,
+    codes: Vec<u8>,
     rows: Range<usize>,
-    (bits, group_size): (Bits, usize),
-    activations: Activations,
-) -> Result<Packed> {
-    let isa = Isa::detect()?;
-    let inputs = q.shape()[1..].iter().product();
-    let depth = Depth::new(inputs, group_size.max(1))?;
-    let Grid::Affine { scale, zero_point, lowest, .. } = q.grid() else {
-        return Err(Error::Conflict { what: "a codebook has no integers".to_owned(), remedy: "decode it" });
-    };
-    let mut codes = vec![0; rows.len() * inputs];
-    q.codes().unpack8(rows.start * inputs, &mut codes);
-    // One scale for all, one an output, or one for each group of an output's inputs.
-    let (whole, per_output) = (scale.len() == 1, scale.len() == q.shape()[0]);
-    let grid = |output: usize, group: usize| {
-        let index = match () {
-            () if whole => 0,
-            () if per_output => rows.start + output,
-            () => (rows.start + output) * depth.groups() + group,
-        };
-        (scale[index], zero_point.get(index).copied().unwrap_or(0) - lowest)
-    };
-    let bits = if bits == Bits::Eight && pick(isa, &codes, depth, grid) { Bits::Picked } else { bits };
-    let mut weights = PackedInt8::new(isa, bits, &codes, rows.len(), depth, grid);
-    if matches!(activations, Activations::Static { zero_point: 1.. | ..=-1, .. }) {
-        weights = weights.with_code_sums();
+    outputs: usize,
+    depth: Depth,
+}
+
+impl<'a> Packing<'a> {
+    fn new(q: &'a QuantizedTensor, rows: Range<usize>, group_size: usize) -> Result<Self> {
+        let inputs = q.shape()[1..].iter().product();
+        let mut codes = vec![0; rows.len() * inputs];
+        q.codes().unpack8(rows.start * inputs, &mut codes);
+        let (isa, depth) = (Isa::detect()?, Depth::new(inputs, group_size.max(1))?);
+        Ok(Packing { isa, grid: q.grid(), codes, rows, outputs: q.shape()[0], depth })
     }
-    Ok(Packed::Int8 { weights, depth, isa, activations })
+
+    /// One of the numbers for an output and a group of its inputs: one for all, one an output, or one a group.
+    fn number<T: Copy>(&self, numbers: &[T], output: usize, group: usize) -> Option<T> {
+        let index = match numbers.len() {
+            1 => 0,
+            length if length == self.outputs => self.rows.start + output,
+            _ => (self.rows.start + output) * self.depth.groups() + group,
+        };
+        numbers.get(index).copied()
+    }
+
+    /// The scale and the zero point of an affine grid; the scale of a codebook.
+    fn scale_and_zero(&self, output: usize, group: usize) -> (f32, i32) {
+        match self.grid {
+            Grid::Affine { scale, zero_point, lowest, .. } => (
+                self.number(scale, output, group).unwrap_or(1.0),
+                self.number(zero_point, output, group).unwrap_or(0) - lowest,
+            ),
+            Grid::Codebook { scale, .. } => (self.number(scale, output, group).unwrap_or(1.0), 0),
+        }
+    }
+
+    fn integers(mut self, bits: Bits, integers: &Integers, activations: Activations) -> Packed {
+        let (unit, shift) = match integers {
+            Integers::Codes => (1.0, 0),
+            Integers::Levels { unit, codes, zero } => {
+                self.codes.iter_mut().for_each(|code| *code = codes[usize::from(*code)]);
+                (*unit, i32::from(*zero))
+            }
+        };
+        let grid = |output, group| {
+            let (scale, zero) = self.scale_and_zero(output, group);
+            (scale * unit, zero + shift)
+        };
+        let Packing { isa, depth, .. } = self;
+        let picked = bits == Bits::Eight && pick(isa, &self.codes, depth, &grid);
+        let bits = if picked { Bits::Picked } else { bits };
+        let mut weights = PackedInt8::new(isa, bits, &self.codes, self.rows.len(), depth, grid);
+        if matches!(activations, Activations::Static { zero_point: 1.. | ..=-1, .. }) {
+            weights = weights.with_code_sums();
+        }
+        Packed::Int8 { weights, depth, isa, activations }
+    }
+
+    fn lookup(self, bits: Bits) -> Packed {
+        let Packing { isa, depth, ref codes, .. } = self;
+        Packed::Lookup(match self.grid {
+            Grid::Affine { .. } => PackedLevels::affine(isa, bits, codes, self.rows.len(), depth, |output, group| {
+                self.scale_and_zero(output, group)
+            }),
+            Grid::Codebook { levels, .. } => {
+                let levels = levels.as_slice().unwrap_or_default();
+                PackedLevels::codebook(isa, bits, codes, self.rows.len(), depth, levels, |output, group| {
+                    self.scale_and_zero(output, group).0
+                })
+            }
+        })
+    }
 }

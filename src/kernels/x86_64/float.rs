@@ -12,7 +12,7 @@ use crate::kernels::{
 ///
 /// # Safety
 /// Every call needs the type's instructions; pointers must be good for as many floats as are said to move.
-trait Vector: Copy {
+pub(super) trait Vector: Copy {
     const LANES: usize;
 
     unsafe fn zero() -> Self;
@@ -23,6 +23,7 @@ trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     unsafe fn store_some(self, to: *mut f32, count: usize);
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
     /// `self + a * b`, rounded once.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// The sum of the lanes, halves by halves.
@@ -72,6 +73,12 @@ impl Vector for __m256 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the caller's.
         unsafe { _mm256_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller's.
+        unsafe { _mm256_mul_ps(self, other) }
     }
 
     #[inline(always)]
@@ -134,6 +141,12 @@ impl Vector for __m512 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the caller's.
         unsafe { _mm512_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller's.
+        unsafe { _mm512_mul_ps(self, other) }
     }
 
     #[inline(always)]
@@ -225,34 +238,58 @@ unsafe fn dots<T: Vector, const R: usize, const C: usize>(dots: &Dots) -> [[f32;
     // SAFETY: rows of `depth` elements, checked above, of which a vector or the rest are read.
     unsafe {
         let mut sums = [[T::zero(); C]; R];
-        let mut step = |term: usize, some: bool| {
-            let load = |from: *const f32| match some {
-                true => T::load_some(from, rest),
-                false => T::load(from),
-            };
-            let mut b = [T::zero(); C];
-            for (row, b) in b.iter_mut().enumerate() {
-                *b = load(dots.b.as_ptr().add(row * b_stride + term));
-            }
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let a = load(dots.a.as_ptr().add(row * a_stride + term));
-                for (sum, b) in sums.iter_mut().zip(b) {
-                    *sum = sum.add_product(a, b);
-                }
-            }
-        };
         for term in (0..whole).step_by(T::LANES) {
-            step(term, false);
+            add_dots(dots, term, T::LANES, &mut sums);
         }
         if rest > 0 {
-            step(whole, true);
+            add_dots(dots, whole, rest, &mut sums);
         }
-        sums.map(|sums| {
-            sums.map(
-                #[inline(always)]
-                |sum| sum.sum(),
-            )
-        })
+        let mut found = [[0.0; C]; R];
+        for (found, sums) in found.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            *found = sums.sum();
+        }
+        found
+    }
+}
+
+/// Adds the products of `count` terms; a function, since closures are inlined only as long as the compiler likes.
+///
+/// # Safety
+/// The machine has the vector's instructions, and rows have so many elements from `term` on.
+#[inline(always)]
+unsafe fn add_dots<T: Vector, const R: usize, const C: usize>(
+    dots: &Dots,
+    term: usize,
+    count: usize,
+    sums: &mut [[T; C]; R],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut b = [T::zero(); C];
+        for (row, b) in b.iter_mut().enumerate() {
+            *b = load(dots.b.as_ptr().add(row * dots.b_stride + term), count);
+        }
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let a = load(dots.a.as_ptr().add(row * dots.a_stride + term), count);
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum = sum.add_product(a, b);
+            }
+        }
+    }
+}
+
+/// A vector, or less of it.
+///
+/// # Safety
+/// The caller's are the instructions, and so many floats.
+#[inline(always)]
+pub(super) unsafe fn load<T: Vector>(from: *const f32, count: usize) -> T {
+    // SAFETY: the caller's.
+    unsafe {
+        match count == T::LANES {
+            true => T::load(from),
+            false => T::load_some(from, count),
+        }
     }
 }
 

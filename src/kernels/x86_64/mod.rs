@@ -7,6 +7,7 @@ pub(super) mod avx512;
 pub(super) mod avxvnni;
 mod ends;
 mod float;
+mod levels;
 
 use std::arch::x86_64::*;
 
