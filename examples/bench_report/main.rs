@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_millis(600);
 const SPINS: usize = 1 << 11;
 const FLUSH: usize = 1 << 27;
 
+/// Bytes that a last cache may hold.
+const CACHED: usize = 1 << 25;
+
 /// What a case came to.
 struct Row {
     group: &'static str,
@@ -47,7 +50,12 @@ struct Row {
 
 impl Row {
     fn of(case: &mut Case, isa: Isa) -> Row {
-        let (threads, read) = (rayon::current_num_threads(), vec![1u8; case.limit.bytes()]);
+        // Of a cache no more than a part, which leaves room for what the case reads.
+        let bytes = match case.limit.bytes() {
+            bytes if bytes < CACHED && !case.cold => bytes.min(CACHED / 8),
+            bytes => bytes,
+        };
+        let (threads, read) = (rayon::current_num_threads(), vec![1u8; bytes]);
         let flush = vec![1u8; if case.cold { FLUSH } else { 0 }];
         let cool = || _ = limits::read(isa, black_box(&flush));
         // All threads at once, since they may slow one another.
@@ -60,7 +68,7 @@ impl Row {
         let limited = match case.limit {
             Limit::Integers => limits::multiply(isa, SPINS) * threads,
             Limit::Floats => limits::multiply_f32(isa, SPINS) * threads,
-            Limit::Reads(bytes) => bytes,
+            Limit::Reads(_) => bytes,
         };
         let run = &mut case.run;
         let mut jobs = match case.cold {

@@ -384,7 +384,7 @@ impl<'a> Packing<'a> {
             (scale * unit, zero + shift)
         };
         let Packing { isa, depth, .. } = self;
-        let picked = bits == Bits::Eight && pick(isa, &self.codes, depth, &grid);
+        let picked = bits == Bits::Eight && pick(isa, &self.codes, depth, grid);
         let bits = if picked { Bits::Picked } else { bits };
         let mut weights = PackedInt8::new(isa, bits, &self.codes, self.rows.len(), depth, grid);
         if matches!(activations, Activations::Static { zero_point: 1.. | ..=-1, .. }) {
