@@ -1,5 +1,6 @@
 //! AVX-512 with VNNI: sixteen outputs times four inputs an instruction, exact.
 
+mod source;
 mod tile;
 
 use std::{arch::x86_64::*, hint::black_box};

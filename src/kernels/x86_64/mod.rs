@@ -8,6 +8,7 @@ pub(super) mod avxvnni;
 mod ends;
 mod float;
 mod levels;
+mod lookup;
 
 use std::arch::x86_64::*;
 
