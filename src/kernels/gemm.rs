@@ -189,7 +189,7 @@ impl<'a, T: Output> Piece<'a, T> {
                 let first_output = panel * weights.in_panel();
                 let column = first_output - panels.start * weights.in_panel();
                 let width = weights.width(panel);
-                let columns = (width * LANES).min(weights.n() - first_output);
+                let columns = weights.columns(panel);
                 let bias = bias.get(first_output..first_output + columns).unwrap_or_default();
                 // LOOP 2 over tiles of rows; the kernel goes down the depth of each, LOOP 1.
                 for first in block.clone().step_by(rows_of_tile) {

@@ -26,7 +26,7 @@ pub(super) enum Levels<'a> {
 /// The codes of some outputs, and what they stand for.
 #[derive(Clone, Copy)]
 pub(super) struct LevelPanel<'a> {
-    /// For each [`Bits::quads`] of a group, so many as there are for sixteen outputs each.
+    /// For each chunk of a group ([`Bits::chunk`]) the panel's width of them.
     pub(super) lines: &'a [Line],
     pub(super) width: usize,
     pub(super) bits: Bits,

@@ -91,6 +91,9 @@ impl PackedInt8 {
 
     /// Adds what activations with a zero point ask for.
     pub(crate) fn with_code_sums(mut self) -> PackedInt8 {
+        if self.has_code_sums() {
+            return self;
+        }
         let (count, mask) = (self.bits.count(), self.bits.highest());
         let code_sum = |bytes: &[u8; 4]| -> i32 {
             if self.picks() {
@@ -169,7 +172,7 @@ impl PackedInt8 {
 
     /// The number of panels.
     pub(super) fn panels(&self) -> usize {
-        self.n.div_ceil(self.width * LANES)
+        self.n.div_ceil(self.in_panel())
     }
 
     /// The zero point of all codes, if there is one.
@@ -183,8 +186,7 @@ impl PackedInt8 {
     /// The outputs of a panel.
     #[inline(always)]
     pub(super) fn columns(&self, panel: usize) -> usize {
-        let in_panel = self.width * LANES;
-        in_panel.min(self.n - panel * in_panel)
+        self.in_panel().min(self.n - panel * self.in_panel())
     }
 
     /// The lines in a panel's width.
