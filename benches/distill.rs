@@ -2,6 +2,9 @@
 //! thread. After criterion's figures all are run again in turns, so that their ratio comes from the same minutes. The first
 //! line is the time that `training_and_torch.py`, beside this file, holds against PyTorch's.
 
+#[path = "one_thread.rs"]
+mod one_thread;
+
 use std::{
     error::Error,
     hint::black_box,
@@ -15,6 +18,8 @@ use tersor::{
     Distillation, Distiller,
     nn::{Adam, Conv2d, Data, Network, Progress, Training},
 };
+
+use one_thread::on_one_thread;
 
 /// As many as there are digits to train on.
 const SAMPLES: usize = 1437;
@@ -143,8 +148,5 @@ fn run() -> tersor::Result<()> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    #[cfg(feature = "rayon")]
-    return Ok(rayon::ThreadPoolBuilder::new().num_threads(1).build()?.install(run)?);
-    #[cfg(not(feature = "rayon"))]
-    Ok(run()?)
+    on_one_thread(run)
 }

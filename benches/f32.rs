@@ -3,6 +3,11 @@
 //!
 //! After criterion's figures, all are run again in turns, so that their ratios come from the same minutes.
 
+#[path = "one_thread.rs"]
+mod one_thread;
+#[path = "shapes.rs"]
+mod shapes;
+
 use std::{
     error::Error,
     hint::black_box,
@@ -21,17 +26,8 @@ use tersor::{
     limits,
 };
 
-/// Rows, outputs, inputs.
-const SHAPES: [(usize, usize, usize); 8] = [
-    (2048, 2048, 2048),
-    (1024, 1024, 1024),
-    (512, 512, 512),
-    (128, 768, 768),
-    (256, 784, 128),
-    (64, 64, 784),
-    (37, 53, 129),
-    (1, 4096, 4096),
-];
+use one_thread::on_one_thread;
+use shapes::{FLOATS, Shape};
 
 /// How long a product is run in turns, and the least rounds.
 const TURNS: Duration = Duration::from_millis(800);
@@ -54,7 +50,7 @@ struct Product {
 
 impl Product {
     /// The three of a layer: `x w^T`, `g^T x`, `g w`.
-    fn of_layer((m, n, k): (usize, usize, usize)) -> [Product; 3] {
+    fn of_layer((m, n, k): Shape) -> [Product; 3] {
         let products =
             [("x w^T", [m, n, k], [false, true]), ("g^T x", [n, k, m], [true, false]), ("g w", [m, k, n], [false; 2])];
         products.map(|(what, shape, turned)| {
@@ -144,7 +140,7 @@ fn in_turns(product: &mut Product) -> ([Duration; RUNS.len()], Duration) {
 }
 
 fn run() -> tersor::Result<()> {
-    let mut products: Vec<Product> = SHAPES.into_iter().flat_map(Product::of_layer).collect();
+    let mut products: Vec<Product> = FLOATS.into_iter().flat_map(Product::of_layer).collect();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))
@@ -176,8 +172,5 @@ fn run() -> tersor::Result<()> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    #[cfg(feature = "rayon")]
-    return Ok(rayon::ThreadPoolBuilder::new().num_threads(1).build()?.install(run)?);
-    #[cfg(not(feature = "rayon"))]
-    Ok(run()?)
+    on_one_thread(run)
 }

@@ -4,6 +4,11 @@
 //! After criterion's figures, all are run again in turns, so that their ratios come from the same minutes. `TERSOR_COLD`
 //! set, a single row's weights are read from memory and not from a cache.
 
+#[path = "one_thread.rs"]
+mod one_thread;
+#[path = "shapes.rs"]
+mod shapes;
+
 use std::{
     error::Error,
     hint::black_box,
@@ -21,20 +26,8 @@ use rand_xoshiro::{
 };
 use tersor::{Isa, PackedWeights, Quantizer, limits};
 
-/// Rows, outputs, inputs: squares, a transformer's projections, a few tokens, small layers, one token.
-const SHAPES: [(usize, usize, usize); 11] = [
-    (2048, 2048, 2048),
-    (1024, 1024, 1024),
-    (512, 512, 512),
-    (128, 3072, 768),
-    (128, 768, 768),
-    (32, 1024, 1024),
-    (8, 4096, 4096),
-    (64, 64, 784),
-    (37, 53, 129),
-    (1, 4096, 4096),
-    (1, 1024, 1024),
-];
+use one_thread::on_one_thread;
+use shapes::{INTEGERS, Shape};
 
 /// How long a shape is run in turns, and the least rounds.
 const TURNS: Duration = Duration::from_secs(2);
@@ -61,7 +54,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new((m, n, k): (usize, usize, usize)) -> tersor::Result<Layer> {
+    fn new((m, n, k): Shape) -> tersor::Result<Layer> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(7);
         let mut unit = || (random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
         let mut matrix = |rows, columns| Array2::from_shape_simple_fn((rows, columns), &mut unit);
@@ -152,7 +145,7 @@ fn in_turns(layer: &mut Layer) -> ([Duration; PRODUCTS.len()], Duration) {
 }
 
 fn run() -> tersor::Result<()> {
-    let mut layers = SHAPES.map(Layer::new).into_iter().collect::<tersor::Result<Vec<_>>>()?;
+    let mut layers = INTEGERS.map(Layer::new).into_iter().collect::<tersor::Result<Vec<_>>>()?;
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
@@ -182,8 +175,5 @@ fn run() -> tersor::Result<()> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    #[cfg(feature = "rayon")]
-    return Ok(rayon::ThreadPoolBuilder::new().num_threads(1).build()?.install(run)?);
-    #[cfg(not(feature = "rayon"))]
-    Ok(run()?)
+    on_one_thread(run)
 }

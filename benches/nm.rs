@@ -4,6 +4,9 @@
 //! Everything runs in turns, so that ratios come from the same minutes. A single row of 4096 by 4096 runs warm, from the
 //! third-level cache, and cold, from memory. An argument runs only the shapes with it in their name.
 
+#[path = "one_thread.rs"]
+mod one_thread;
+
 use std::{
     error::Error,
     hint::black_box,
@@ -16,6 +19,8 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 use tersor::{Isa, PackedWeights, Pruner, Quantizer, limits};
+
+use one_thread::on_one_thread;
 
 /// Rows, outputs, inputs, and whether the weights are read from memory each time.
 const SHAPES: [(usize, usize, usize, bool); 10] = [
@@ -127,8 +132,5 @@ fn run() -> tersor::Result<()> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    #[cfg(feature = "rayon")]
-    return Ok(rayon::ThreadPoolBuilder::new().num_threads(1).build()?.install(run)?);
-    #[cfg(not(feature = "rayon"))]
-    Ok(run()?)
+    on_one_thread(run)
 }

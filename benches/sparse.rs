@@ -2,6 +2,9 @@
 //!
 //! After criterion's figures, all are run again in turns, so that their ratio comes from the same minutes.
 
+#[path = "one_thread.rs"]
+mod one_thread;
+
 use std::{
     error::Error,
     hint::black_box,
@@ -18,6 +21,8 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 use tersor::{Isa, PackedWeights, Pruner};
+
+use one_thread::on_one_thread;
 
 /// Outputs and inputs.
 const SHAPES: [(usize, usize); 3] = [(1024, 1024), (4096, 4096), (50, 320)];
@@ -132,8 +137,5 @@ fn run() -> tersor::Result<()> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    #[cfg(feature = "rayon")]
-    return Ok(rayon::ThreadPoolBuilder::new().num_threads(1).build()?.install(run)?);
-    #[cfg(not(feature = "rayon"))]
-    Ok(run()?)
+    on_one_thread(run)
 }

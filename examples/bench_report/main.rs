@@ -2,6 +2,8 @@
 //! the options; `cargo bench` takes longer and has more cases.
 
 mod cases;
+#[path = "../../benches/shapes.rs"]
+mod shapes;
 #[path = "../../benches/turns.rs"]
 mod turns;
 
@@ -10,7 +12,7 @@ use std::{error::Error, fmt, fs, hint::black_box, path::PathBuf, time::Duration}
 use lexopt::{Arg, Parser, ValueExt};
 use tersor::{Isa, limits};
 
-use cases::{Case, Limit, cases};
+use cases::{Limit, Planned, cases};
 use turns::{Job, in_turns};
 
 const HELP: &str = "\
@@ -49,13 +51,14 @@ struct Row {
 }
 
 impl Row {
-    fn of(case: &mut Case, isa: Isa) -> Row {
+    fn of(planned: &Planned, isa: Isa) -> tersor::Result<Row> {
+        let mut case = planned.prepare()?;
         // Of a cache no more than a part, which leaves room for what the case reads.
         let bytes = match case.limit.bytes() {
             bytes if bytes < CACHED && !case.cold => bytes.min(CACHED / 8),
             bytes => bytes,
         };
-        let (threads, read) = (rayon::current_num_threads(), vec![1u8; bytes]);
+        let (threads, read) = (planned.threads, vec![1u8; bytes]);
         let flush = vec![1u8; if case.cold { FLUSH } else { 0 }];
         let cool = || _ = limits::read(isa, black_box(&flush));
         // All threads at once, since they may slow one another.
@@ -77,17 +80,17 @@ impl Row {
         };
         let [limit, times] = in_turns(&mut jobs, PATIENCE)[..] else { unreachable!("a result for each job") };
         drop(jobs);
-        Row {
-            group: case.group,
-            case: case.name.clone(),
+        Ok(Row {
+            group: planned.group,
+            case: planned.case.clone(),
             threads,
-            kernel: case.kernel.clone(),
+            kernel: case.kernel,
             min_s: times.least.as_secs_f64(),
             median_s: times.median.as_secs_f64(),
             rate: times.rate(case.work) / 1e9,
             unit: case.limit.unit(),
             limit: limit.rate(limited as f64) / 1e9,
-        }
+        })
     }
 
     fn ratio(&self) -> f64 {
@@ -147,7 +150,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let all = std::thread::available_parallelism()?.get();
     for planned in cases(isa, all).iter().filter(|planned| planned.name().contains(&options.only)) {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(planned.threads).build()?;
-        let row = pool.install(|| planned.prepare().map(|mut case| Row::of(&mut case, isa)))?;
+        let row = pool.install(|| Row::of(planned, isa))?;
         println!("{row}");
         rows.push(row);
     }

@@ -12,18 +12,11 @@ use tersor::{
     float::{Matrix, add_product},
 };
 
-use crate::{Case, Contender, Result, Shape, numbers, tract, transposed};
-
-const SHAPES: [Shape; 8] = [
-    (2048, 2048, 2048),
-    (1024, 1024, 1024),
-    (512, 512, 512),
-    (128, 768, 768),
-    (256, 784, 128),
-    (64, 64, 784),
-    (37, 53, 129),
-    (1, 4096, 4096),
-];
+use crate::{
+    Case, Contender, Result, numbers,
+    shapes::{FLOATS, Shape},
+    tract, transposed,
+};
 
 /// Of the same bits but for the order of sums.
 const TOLERANCE: f64 = 1e-5;
@@ -56,7 +49,7 @@ impl Factor {
 }
 
 pub fn cases() -> Vec<Case> {
-    SHAPES.into_iter().flat_map(|shape| (0..3).map(move |which| case(shape, which))).collect()
+    FLOATS.into_iter().flat_map(|shape| (0..3).map(move |which| case(shape, which))).collect()
 }
 
 fn case((m, n, k): Shape, which: usize) -> Case {

@@ -8,21 +8,11 @@ use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, QuantParams};
 use rten_tensor::NdTensorView;
 use tersor::{PackedWeights, Quantizer};
 
-use crate::{Case, Contender, Result, Shape, numbers, tract, transposed};
-
-const SHAPES: [Shape; 11] = [
-    (2048, 2048, 2048),
-    (1024, 1024, 1024),
-    (512, 512, 512),
-    (128, 3072, 768),
-    (128, 768, 768),
-    (32, 1024, 1024),
-    (8, 4096, 4096),
-    (64, 64, 784),
-    (37, 53, 129),
-    (1, 4096, 4096),
-    (1, 1024, 1024),
-];
+use crate::{
+    Case, Contender, Result, numbers,
+    shapes::{INTEGERS, Shape},
+    tract, transposed,
+};
 
 /// Both are about 0.005 from the exact result.
 const TOLERANCE: f64 = 0.03;
@@ -37,7 +27,7 @@ pub fn cases() -> Vec<Case> {
         tolerance: TOLERANCE,
         contenders: Box::new(move || contenders(shape)),
     };
-    SHAPES.map(case).into()
+    INTEGERS.map(case).into()
 }
 
 fn contenders(shape @ (m, n, k): Shape) -> Result<Vec<Contender>> {

@@ -8,6 +8,8 @@
 mod f32;
 mod int4;
 mod int8;
+#[path = "../../shapes.rs"]
+mod shapes;
 mod tract;
 #[path = "../../turns.rs"]
 mod turns;
@@ -19,6 +21,7 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 use rten_tensor::NdTensorView;
+use shapes::Shape;
 use turns::{Job, Times, in_turns};
 
 pub type Result<T> = std::result::Result<T, Box<dyn error::Error + Send + Sync>>;
@@ -26,11 +29,8 @@ pub type Result<T> = std::result::Result<T, Box<dyn error::Error + Send + Sync>>
 /// How long a case runs.
 const PATIENCE: Duration = Duration::from_millis(1200);
 
-/// Rows, outputs, inputs.
-pub type Shape = (usize, usize, usize);
-
 /// One product by several crates, the first being ours.
-pub struct Case {
+pub(crate) struct Case {
     pub name: String,
     pub shape: Shape,
     /// The largest distance of a result from ours, over the length of ours.
@@ -39,10 +39,13 @@ pub struct Case {
     pub contenders: Box<dyn FnOnce() -> Result<Vec<Contender>>>,
 }
 
-/// A product, again and again; if asked to, it says what came out.
+/// A product; if asked to, it says what came out.
+type Product = Box<dyn FnMut(Option<&mut Vec<f32>>)>;
+
+/// A product of one crate, again and again.
 pub struct Contender {
     name: String,
-    run: Box<dyn FnMut(Option<&mut Vec<f32>>)>,
+    run: Product,
 }
 
 impl Contender {
@@ -87,24 +90,25 @@ fn compare(case: Case) -> Result<Vec<(String, f64)>> {
             return Err(format!("{case}: the result of {name} is {distance:.2e} from ours").into());
         }
     }
-    let mut jobs: Vec<Job> =
-        contenders.iter_mut().map(|Contender { name, run }| Job::new(name.clone(), move || run(None))).collect();
+    let mut jobs: Vec<Job> = contenders.iter_mut().map(|contender| Job::new(|| (contender.run)(None))).collect();
     let times = in_turns(&mut jobs, PATIENCE);
+    drop(jobs);
     let (m, n, k) = case.shape;
     let ratio = |time: &Times| time.least.as_secs_f64() / times[0].least.as_secs_f64();
-    for (job, time) in jobs.iter().zip(&times) {
+    for (Contender { name, .. }, time) in contenders.iter().zip(&times) {
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
         println!(
             "| {} | {} | {:.1} | {:.1} | {:.1} | {:.2} |",
             case.name,
-            job.name,
+            name,
             micros(time.least),
             micros(time.median),
             time.rate(2e-9 * (m * n * k) as f64),
             ratio(time),
         );
     }
-    Ok(jobs.iter().zip(&times).map(|(job, time)| (format!("{}: {}", case.name, job.name), ratio(time))).collect())
+    let named = |contender: &Contender| format!("{}: {}", case.name, contender.name);
+    Ok(contenders.iter().zip(&times).map(|(contender, time)| (named(contender), ratio(time))).collect())
 }
 
 fn run(threads: usize, parts: &[String]) -> Result<()> {

@@ -7,7 +7,7 @@ use tract_linalg::{
     mmm::{AsInputValue, FusedSpec, Query},
 };
 
-use crate::{Contender, Result, Shape};
+use crate::{Contender, Result, shapes::Shape};
 
 /// Of row-major `x` and `w`, with sums of type `Sum`; `floats` makes numbers of these.
 pub fn product<T, Sum>(
